@@ -1,0 +1,40 @@
+# Two commands are enough: make first-run, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+
+help: ## lists what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: .venv/installed ## makes .venv and installs the tested versions
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: PYTHON must be 3.11 or later, got %s.%s; try make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+first-run: install ## trains LoRA on the embedded model and shows what it gained, cost and forgot
+	$(BIN)/python train.py method=lora data=sentiment
+
+test: install ## runs the fast tests (CPU, offline)
+	$(BIN)/python -m pytest
+
+test-slow: install ## runs the slow tests, and those that need ../shared where it is there
+	$(BIN)/python -m pytest -m 'slow or real'
+
+check: install ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## formats the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## removes .venv and caches; runs in outputs/ stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist
+
+.PHONY: help install first-run test test-slow check format clean

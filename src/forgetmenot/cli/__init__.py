@@ -1,0 +1,1 @@
+"""One command a file, each a story told top to bottom."""

@@ -1,0 +1,31 @@
+"""The console script: `forgetmenot COMMAND [KEY=VALUE ...]`. Nothing heavy is imported before a command runs."""
+
+import importlib
+import sys
+
+from forgetmenot.config.app import run_app
+from forgetmenot.config.errors import did_you_mean
+
+COMMANDS = {"train": "adapt a model; see what it gains, what it costs and what it forgets"}
+
+
+def main() -> None:
+    """Runs the command that the first word names."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print("usage: forgetmenot COMMAND [KEY=VALUE ...]\n")
+        print("\n".join(f"  {name:<10} {purpose}" for name, purpose in COMMANDS.items()))
+        print("\nforgetmenot COMMAND --help shows its settings.")
+        return
+    command = sys.argv[1]
+    if command not in COMMANDS:
+        sys.exit(f"error: command must be one of {', '.join(COMMANDS)}, got {command}{did_you_mean(command, COMMANDS)}")
+    run_command(command, arguments=sys.argv[2:])
+
+
+def run_command(command: str, *, arguments: list[str]) -> None:
+    """Runs one command with its KEY=VALUE arguments; cli/<command>.py holds its story."""
+    run_app(
+        lambda config: importlib.import_module(f"forgetmenot.cli.{command}").run(config),
+        config_name=command,
+        arguments=arguments,
+    )

@@ -1,0 +1,161 @@
+"""`train`: adapts a model and records what it gained, what that cost and what was forgotten.
+
+python train.py method=lora data=sentiment
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from forgetmenot.callbacks import Cost, Scoring
+from forgetmenot.cli.setup import Setup, set_up
+from forgetmenot.config.retained import expand_retained
+from forgetmenot.config.save import save_config
+from forgetmenot.data.examples import EncodedRun, encode_run
+from forgetmenot.data.plan import Plan
+from forgetmenot.datamodule import AdaptationData
+from forgetmenot.loggers import JsonlLogger, close_wandb, quiet_libraries
+from forgetmenot.model.load import load
+from forgetmenot.module import AdaptationModule, Optimization
+from forgetmenot.outcome import Measured, cost_facts, data_facts, method_facts, metrics, objective, record_scores
+from forgetmenot.progress import ProgressDisplay
+from forgetmenot.record import folder_bytes, hardware, on_rank_zero, recording, write_predictions
+from forgetmenot.report.table import print_result
+from forgetmenot.result import RunResult
+from forgetmenot.trainer import base_dtype, build_trainer, ctrl_c_interrupts, selection, take_best
+
+
+def run(config: DictConfig) -> float | None:
+    """Runs one adaptation in Hydra's output folder and returns its objective, for sweepers."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    console = Console()
+    quiet_libraries()
+
+    with recording(folder, RunResult(name=folder.name, overrides=list(hydra.overrides.task))) as result:
+        setup = set_up(expand_retained(config))
+        on_rank_zero(save_config)(expand_retained(config), folder, micro_batch_tokens=setup.micro_batch_tokens)
+        seed_everything(setup.settings.seed, verbose=False)
+        encoded = encode_run(setup.target, setup.retained, encoder=setup.encoder)
+        result.seed, result.model = setup.settings.seed, setup.model_facts
+        result.data = data_facts(setup.target, encoded)
+
+        before = _score_base(setup, encoded, console=console)
+        record_scores(result, encoded.tests, before=before, after=None)
+
+        module, data = _adapted(setup, encoded)
+        result.method = method_facts(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
+        cost, scoring = Cost(), Scoring(validation=encoded.validation, tests=encoded.tests)
+        loggers = _loggers(setup, folder)
+        trainer = _trainer(
+            setup, [cost, scoring, *selection(setup.settings, setup.monitor, folder)], loggers, console=console
+        )
+        result.hardware = hardware(trainer.strategy.root_device, devices=trainer.world_size, precision=setup.precision)
+        with ctrl_c_interrupts():
+            trainer.fit(module, data)
+            take_best(trainer, module)
+            validation = trainer.validate(module, data, verbose=False)[0]
+            trainer.test(module, data, verbose=False)
+        after = Measured.of(scoring)
+
+        learned = folder / setup.method.folder
+        on_rank_zero(setup.method.save)(module.model, learned)
+        on_rank_zero(setup.tokenizer.save_pretrained)(learned)
+        on_rank_zero(write_predictions)(folder, encoded.tests, before=before.answers, after=after.answers)
+        result.method["saved_bytes"] = folder_bytes(learned)
+        result.cost = cost_facts(
+            cost,
+            evaluate_seconds=before.seconds + after.seconds,
+            target=encoded.tests[0],
+            virtual_tokens=setup.method.virtual_tokens,
+        )
+        record_scores(result, encoded.tests, before=before, after=after)
+        for logger in loggers:
+            logger.log_metrics(metrics(result), step=trainer.global_step)
+            logger.save()
+        sync_line = close_wandb(loggers)
+
+    if trainer.is_global_zero:
+        print_result(result, folder=str(folder), console=console)
+        if sync_line:
+            console.print(f"W&B kept the run offline; to upload it: {sync_line}", soft_wrap=True)
+    return objective(setup.objective, result=result, validation=validation)
+
+
+def _score_base(setup: Setup, encoded: EncodedRun, *, console: Console) -> Measured:
+    """Scores the pretrained model alone, under the same truncation, precision and path as the adapted one."""
+    scoring = Scoring(validation=encoded.validation, tests=encoded.tests)
+    module = AdaptationModule(_base(setup), facts=setup.facts, tokenizer=setup.tokenizer)
+    data = _data(setup, encoded, virtual_tokens=0)
+    with ctrl_c_interrupts():
+        _trainer(setup, [scoring], [], console=console, scoring="scoring the base").test(module, data, verbose=False)
+    return Measured.of(scoring)
+
+
+def _adapted(setup: Setup, encoded: EncodedRun) -> tuple[AdaptationModule, AdaptationData]:
+    """Returns the base loaded anew with the method applied, and the data laid out for it."""
+    seed_everything(setup.settings.seed, verbose=False)
+    model = setup.method.apply(_base(setup))
+    model.train()
+    penalties = [regularizer.prepare(model) for regularizer in setup.regularizers]
+    data = _data(setup, encoded, virtual_tokens=setup.method.virtual_tokens)
+    optimization = Optimization(
+        make_optimizer=setup.make_optimizer,
+        make_schedule=setup.make_schedule,
+        lr=setup.lr,
+        weight_decay=setup.weight_decay,
+        clip_norm=setup.clip_norm,
+        total_steps=setup.total_steps(data.plan.steps_per_epoch),
+    )
+    module = AdaptationModule(
+        model, facts=setup.facts, tokenizer=setup.tokenizer, penalties=penalties, optimization=optimization
+    )
+    return module, data
+
+
+def _base(setup: Setup) -> PreTrainedModel:
+    dtype = base_dtype(setup.precision, freezes_base=setup.method.freezes_base)
+    return load(setup.model, config=setup.model_config, dtype=dtype, seed=setup.settings.seed)
+
+
+def _data(setup: Setup, encoded: EncodedRun, *, virtual_tokens: int) -> AdaptationData:
+    plan = Plan(
+        lengths=encoded.train.lengths + virtual_tokens,
+        batch_size=setup.settings.batch_size,
+        micro_batch_tokens=setup.micro_batch_tokens,
+        seed=setup.settings.seed,
+    )
+    collator = setup.collator(virtual_tokens=virtual_tokens)
+    return AdaptationData(
+        encoded.train.rows, validation=encoded.validation, tests=encoded.tests, plan=plan, collator=collator
+    )
+
+
+def _trainer(
+    setup: Setup,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    *,
+    console: Console,
+    scoring: str = "scoring the adapted model",
+) -> Trainer:
+    return build_trainer(
+        setup.trainer,
+        precision=setup.precision,
+        callbacks=[*callbacks, ProgressDisplay(console, scoring=scoring)],
+        loggers=loggers,
+        max_epochs=setup.settings.epochs,
+        max_steps=setup.settings.max_steps,
+    )
+
+
+def _loggers(setup: Setup, folder: Path) -> list[Logger]:
+    """Returns metrics.jsonl's logger always, and the one that was chosen."""
+    own: list[Logger] = [JsonlLogger(folder / "metrics.jsonl")]
+    return own if setup.make_logger is None else [*own, setup.make_logger(save_dir=str(folder), name=folder.name)]

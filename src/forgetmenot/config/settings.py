@@ -1,0 +1,33 @@
+"""The root keys of `train`: what is not a choice of a group."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long, how large, how exact and by what a run is judged; conf/train.yaml holds the values."""
+
+    seed: int
+    epochs: int | None
+    max_steps: int | None
+    batch_size: int
+    micro_batch_tokens: int | Literal["auto"]
+    max_length: int
+    precision: Literal["auto", "fp32", "bf16"]
+    objective: str | None
+    select: Literal["last", "best"]
+    patience: int | None
+    plugins: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "max_steps", "batch_size", "micro_batch_tokens", "patience"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if self.max_length < 8:
+            raise ValueError(f"max_length must be at least 8 tokens, got {self.max_length}")
+        if self.epochs is None and self.max_steps is None:
+            raise ValueError("epochs must be a whole number where max_steps is null, got null")

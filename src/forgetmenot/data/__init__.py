@@ -1,0 +1,1 @@
+"""From a record in a file to token ids in a batch."""

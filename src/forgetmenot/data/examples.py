@@ -1,0 +1,79 @@
+"""A task's examples, read and rendered, and what a model reads of them, encoded once for training and for scoring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from forgetmenot.data.encode import EncodedSplit, Encoder
+from forgetmenot.data.read import read
+from forgetmenot.data.task import Task
+from forgetmenot.data.types import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskExamples:
+    """A task with the examples of its splits, in file order."""
+
+    task: Task
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringSet:
+    """The examples that a score is taken over: rows for the loss, prompts to be answered (none for plain text)."""
+
+    task: Task
+    examples: tuple[Example, ...]
+    rows: EncodedSplit
+    prompts: tuple[np.ndarray, ...]
+
+
+def read_examples(task: Task, *, seed: int) -> TaskExamples:
+    """Returns all examples of `task`; raises ValueError naming file and line of the first that is broken."""
+    records = read(task.path, seed=seed)
+    columns = {column for split in records.values() for record in split for column in record.values}
+    if task.references is not None and task.references not in columns:
+        there = ", ".join(sorted(columns))
+        raise ValueError(f"data.references must name a column of {task.path} ({there}), got {task.references}")
+    splits = {name: tuple(task.render(record) for record in split) for name, split in records.items()}
+    if not splits["test"]:
+        raise ValueError(f"{task.path} must hold a test split, or a train split to take it from, got neither")
+    return TaskExamples(task=task, train=splits["train"], validation=splits["validation"], test=splits["test"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedRun:
+    """All that a run reads: the target's training rows, its bounded validation set, and the test sets, the target's first."""
+
+    train: EncodedSplit
+    validation: ScoringSet
+    tests: tuple[ScoringSet, ...]
+
+
+def encode_run(target: TaskExamples, retained: Sequence[TaskExamples], *, encoder: Encoder) -> EncodedRun:
+    """Returns everything encoded, once; raises ValueError where no training example fits."""
+    train = replace(encoder, truncate=target.task.truncate).training_rows(target.train)
+    if not train.rows:
+        raise ValueError(
+            f"max_length must hold a training example, got {encoder.max_length} tokens, which none of them fits"
+        )
+    return EncodedRun(
+        train=train,
+        validation=scoring_set(target.task, target.validation[: target.task.max_validation], encoder=encoder),
+        tests=tuple(scoring_set(data.task, data.test, encoder=encoder) for data in (target, *retained)),
+    )
+
+
+def scoring_set(task: Task, examples: Sequence[Example], *, encoder: Encoder) -> ScoringSet:
+    """Returns `examples` encoded to be scored."""
+    encoder = replace(encoder, truncate=task.truncate)
+    reserve = task.max_new_tokens if task.answers else 0
+    return ScoringSet(
+        task=task,
+        examples=tuple(examples),
+        rows=encoder.scoring_rows(examples, max_new_tokens=reserve),
+        prompts=tuple(encoder.prompts(examples, max_new_tokens=reserve)) if task.answers else (),
+    )

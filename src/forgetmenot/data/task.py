@@ -1,0 +1,109 @@
+"""What a data set asks of a model: how a record becomes a prompt and a completion, and which score counts."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from forgetmenot.data.types import Example, Record
+
+Metric = Literal[
+    "accuracy",
+    "exact_match",
+    "rouge1_precision",
+    "rouge1_recall",
+    "rouge1_fmeasure",
+    "rouge2_precision",
+    "rouge2_recall",
+    "rouge2_fmeasure",
+    "rougeL_precision",
+    "rougeL_recall",
+    "rougeL_fmeasure",
+    "loss",
+]
+
+_COLUMN = re.compile(r"\{(\w+)\}")
+_BARE_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One data set and its templates, filled from a YAML file of conf/data."""
+
+    name: str
+    path: str
+    prompt: str | None
+    completion: str
+    separator: str
+    references: str | None
+    metric: Metric
+    max_new_tokens: int
+    max_validation: int
+    truncate: Literal["left", "right"]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+", self.name) or self.name.startswith("."):
+            raise ValueError(f"name must be letters, digits, '_', '-' or '.' (it names a file), got {self.name!r}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.max_validation < 1:
+            raise ValueError(f"max_validation must be at least 1, got {self.max_validation}")
+        if not self.completion:
+            raise ValueError("completion must be a template or a column's name, got ''")
+        if self.prompt is None and self.metric != "loss":
+            raise ValueError(f"metric must be loss where there is no prompt, got {self.metric}")
+
+    @property
+    def answers(self) -> bool:
+        """Whether the task is scored by generated text; plain text has its loss alone."""
+        return self.metric != "loss"
+
+    def render(self, record: Record) -> Example:
+        """Returns the record's prompt, completion and references; raises ValueError with its file and line."""
+        prompt = "" if self.prompt is None else _fill(self.prompt, record=record, key="data.prompt")
+        completion = _fill(self.completion, record=record, key="data.completion")
+        if not completion.strip():
+            raise ValueError(f"{record.place}: the completion must not be empty (data.completion={self.completion!r})")
+        own = self.references is not None and self.references in record.values
+        references = _texts(self.references, record=record) if own else (completion,)
+        return Example(
+            prompt=prompt + self.separator if prompt else "",
+            completion=completion,
+            references=references,
+        )
+
+
+def _fill(template: str, *, record: Record, key: str) -> str:
+    if _BARE_WORD.fullmatch(template):
+        return _text(template, record=record, key=key, empty_allowed=True)
+    return _COLUMN.sub(lambda match: _text(match[1], record=record, key=key), template)
+
+
+def _text(column: str, *, record: Record, key: str, empty_allowed: bool = False) -> str:
+    value = _value(column, record=record, key=key)
+    if value is None and empty_allowed:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{record.place}: column {column!r} ({key}) must be text, got {_shown(value)}")
+    return str(value)
+
+
+def _texts(column: str, *, record: Record) -> tuple[str, ...]:
+    value = _value(column, record=record, key="data.references")
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise ValueError(
+        f"{record.place}: column {column!r} (data.references) must be text or a list of texts, got {_shown(value)}"
+    )
+
+
+def _value(column: str, *, record: Record, key: str) -> object:
+    if column not in record.values:
+        there = ", ".join(sorted(record.values)) or "none"
+        raise ValueError(f"{record.place}: {key} names the column {column!r}, which is not there; columns: {there}")
+    return record.values[column]
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else repr(value)[:60]

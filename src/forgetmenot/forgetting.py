@@ -1,0 +1,39 @@
+"""What a run gained and what it forgot: plain scores in, plain numbers out.
+
+gain is how much better a target became, forgetting how much worse a retained task became: positive is always worse. What
+the base could not do cannot be forgotten, so it does not count towards the mean.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+Scores = Mapping[str, float]
+
+LOSS_ONLY = "loss only"
+BASE_CANNOT = "base cannot do it"
+_SIGNIFICANT = 1.645  # one-sided 5% point of the normal distribution
+
+
+def improvement(metric: str, *, before: Scores, after: Scores) -> float:
+    """Returns how much better `metric` became: scores rise, losses fall."""
+    change = after[metric] - before[metric]
+    return -change if metric == "loss" else change
+
+
+def reason_not_counted(answers: Sequence[float], constant: Sequence[float]) -> str | None:
+    """Returns why a retained task does not count towards the mean, or None where it does.
+
+    It counts where the base's answers, scored one by one, are significantly better than one constant answer's (paired, one-sided, 5%).
+    """
+    differences = [answer - other for answer, other in zip(answers, constant, strict=True)]
+    if len(differences) < 2:
+        return BASE_CANNOT
+    margin = _SIGNIFICANT * stdev(differences) / math.sqrt(len(differences))
+    return None if mean(differences) > margin else BASE_CANNOT
+
+
+def mean_forgetting(forgetting: Mapping[str, float], reasons: Mapping[str, str | None]) -> float | None:
+    """Returns the mean over the tasks that count; None, never 0, where there is none."""
+    counted = [value for task, value in forgetting.items() if reasons[task] is None]
+    return mean(counted) if counted else None

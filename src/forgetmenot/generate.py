@@ -1,0 +1,34 @@
+"""Greedy answers to a batch of prompts."""
+
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from forgetmenot.data.types import Batch
+
+
+def answer(
+    model: PreTrainedModel, prompts: Batch, *, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+) -> list[str]:
+    """Returns the greedy completion of each prompt as text, up to EOS."""
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=end_tokens(model, tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    output_BT = model.generate(
+        input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT, generation_config=config
+    )
+    return tokenizer.batch_decode(_completions(output_BT, prompts, model), skip_special_tokens=True)
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Returns the ids that end an answer: the tokenizer's EOS, and what the model's own settings add to it."""
+    own = model.generation_config.eos_token_id
+    own = [] if own is None else [own] if isinstance(own, int) else list(own)
+    return sorted({tokenizer.eos_token_id, *own})
+
+
+def _completions(output_BT: Tensor, prompts: Batch, model: PreTrainedModel) -> Tensor:
+    """Returns what was generated: a causal model repeats its prompt first, a decoder its start token."""
+    return output_BT[:, 1:] if model.config.is_encoder_decoder else output_BT[:, prompts.input_ids_BT.shape[1] :]

@@ -1,0 +1,84 @@
+"""metrics.jsonl: every logged step on one line, appended as the run goes on."""
+
+import json
+import logging
+import math
+import os
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import datasets
+import transformers
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class JsonlLogger(Logger):
+    """Lightning's record in a file of its own; what one step logs in several calls stands on one line."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+        self._step: int | None = None
+        self._values: dict[str, float | int | None] = {}
+
+    @property
+    def name(self) -> str:
+        """The folder's name for Lightning."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """One run, one file."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Adds to the line of `step`; the line before is written when a new step begins."""
+        if step != self._step:
+            self.save()
+            self._step = step
+        numbers = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        self._values |= {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, object] | Namespace, *args: object, **kwargs: object) -> None:
+        """Settings stand in config.yaml."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes the line that is open."""
+        if not self._values:
+            return
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": self._step, **self._values}, allow_nan=False) + "\n")
+        self._values = {}
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes the line that is open."""
+        self.save()
+
+
+def close_wandb(loggers: Sequence[Logger]) -> str | None:
+    """Ends the W&B run; returns the command that uploads it where it was kept offline."""
+    line = None
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            run = logger.experiment
+            line = f"wandb sync {Path(run.dir).parent}" if run.offline else None
+            run.finish()
+    return line
+
+
+def quiet_libraries() -> None:
+    """Sends what libraries have to say to run.log, so that the terminal is for the run."""
+    logging.captureWarnings(True)
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "datasets"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    os.environ.setdefault("WANDB_SILENT", "true")
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

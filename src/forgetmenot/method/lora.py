@@ -1,0 +1,52 @@
+"""LoRA: a low-rank update of linear layers, through peft (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import LoraConfig, TaskType, get_peft_model
+from transformers import PreTrainedModel
+
+from forgetmenot.method.base import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora(Method):
+    """Trains B and A of W + (alpha / rank) B A in the layers that `target_modules` names, or in all linear ones."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    target_modules: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank}")
+        if self.alpha <= 0:
+            raise ValueError(f"alpha must be above 0, got {self.alpha}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        if not self.target_modules:
+            raise ValueError("target_modules must be [all-linear] or names of layers, got none")
+
+    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Returns peft's model; a fresh one answers as the base does, since B starts at 0."""
+        encoder_decoder = model.config.is_encoder_decoder
+        every_layer = self.target_modules == ("all-linear",)
+        config = LoraConfig(
+            task_type=TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM,
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules="all-linear" if every_layer else list(self.target_modules),
+        )
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise ValueError(
+                f"method.target_modules must name layers of the model, got {list(self.target_modules)} ({error})"
+            ) from error
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Writes the adapter in peft's layout."""
+        model.save_pretrained(folder)

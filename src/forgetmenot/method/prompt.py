@@ -1,0 +1,87 @@
+"""Prompt tuning: learned virtual tokens before each prompt (Lester et al. 2021, https://arxiv.org/abs/2104.08691).
+
+peft makes and keeps the weights. Where they stand is ours: virtual tokens are extra vocabulary, with ids from the end of the
+embedding table up, which collate.py puts between padding and prompt. So training, scoring and `generate` need no other path,
+and a row answers the same alone and in a padded batch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PromptTuningConfig, PromptTuningInit, TaskType, get_peft_model
+from peft.tuners import PromptEmbedding
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from forgetmenot.method.base import Method
+
+
+class VirtualTokenEmbedding(nn.Module):
+    """The base's embedding with a soft prompt behind its last row."""
+
+    def __init__(self, base: nn.Module, *, prompt: PromptEmbedding, config: PromptTuningConfig) -> None:
+        super().__init__()
+        self.base = base
+        self.prompt = prompt
+        self.config = config
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's own table, for code of transformers that looks at an embedding's dtype and size."""
+        return self.base.weight
+
+    def forward(self, input_ids_BT: Tensor) -> Tensor:
+        """Returns (B, T, hidden); ids past the base's table come from the soft prompt."""
+        first = self.base.weight.shape[0]
+        virtual_BT = input_ids_BT >= first
+        embedded_BTD = self.base(input_ids_BT.masked_fill(virtual_BT, 0))
+        prompt_BTD = self.prompt((input_ids_BT - first).clamp(min=0, max=self.config.num_virtual_tokens - 1))
+        return torch.where(virtual_BT[..., None], prompt_BTD.to(embedded_BTD.dtype), embedded_BTD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt(Method):
+    """Trains `num_virtual_tokens` virtual tokens, started from embeddings drawn from the vocabulary."""
+
+    num_virtual_tokens: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_virtual_tokens < 1:
+            raise ValueError(f"num_virtual_tokens must be at least 1, got {self.num_virtual_tokens}")
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The length of the soft prompt."""
+        return self.num_virtual_tokens
+
+    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Returns the frozen base with the soft prompt in its embedding layer."""
+        encoder_decoder = model.config.is_encoder_decoder
+        config = PromptTuningConfig(
+            task_type=TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM,
+            num_virtual_tokens=self.num_virtual_tokens,
+            num_transformer_submodules=1,
+            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
+        )
+        peft_model = get_peft_model(model, config)
+        prompt = peft_model.prompt_encoder["default"]
+        base = model.requires_grad_(False)
+        base.set_input_embeddings(
+            VirtualTokenEmbedding(base.get_input_embeddings(), prompt=prompt, config=peft_model.active_peft_config)
+        )
+        return base
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Writes the adapter in peft's layout."""
+        embedding = model.get_input_embeddings()
+        assert isinstance(embedding, VirtualTokenEmbedding)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {"prompt_embeddings": embedding.prompt.embedding.weight.detach().cpu().contiguous()},
+            folder / "adapter_model.safetensors",
+        )
+        embedding.config.inference_mode = True
+        embedding.config.save_pretrained(folder)

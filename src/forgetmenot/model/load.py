@@ -1,0 +1,139 @@
+"""Loads a pretrained model and its tokenizer with transformers: safetensors only, no remote code unless asked for."""
+
+import inspect
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which base model to adapt: a folder or hub id in the Hugging Face layout."""
+
+    name: str
+    path: str
+    weights: Literal["pretrained", "random"]
+    lr_scale: float | Literal["auto"]
+    trust_remote_code: bool
+
+    def __post_init__(self) -> None:
+        if self.lr_scale != "auto" and self.lr_scale <= 0:
+            raise ValueError(f"lr_scale must be auto or a number above 0, got {self.lr_scale}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What the rest of the house has to know of a base model, read once."""
+
+    parameters: int
+    architecture: Literal["causal", "seq2seq"]
+    is_encoder_decoder: bool
+    context: int | None
+    """Tokens that the model's positions allow; None where they have no end."""
+    embedding_rows: int
+    decoder_start_id: int | None
+    takes_position_ids: bool
+    takes_logits_to_keep: bool
+
+
+def read_config(model: Model) -> PretrainedConfig:
+    """Returns the model's configuration; raises ValueError where `model.path` holds no model with weights."""
+    folder = Path(model.path).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"model.path must be a folder with config.json, got {model.path} without it")
+    if folder.is_dir() and model.weights == "pretrained" and not any((folder / f).is_file() for f in _WEIGHT_FILES):
+        raise ValueError(
+            f"model.path must be a folder with safetensors weights ({' or '.join(_WEIGHT_FILES)}), got {model.path} "
+            "without them; model.weights=random starts from random ones"
+        )
+    if not folder.exists() and (model.path.startswith((".", "/", "~")) or model.path.count("/") > 1):
+        raise ValueError(f"model.path must be an existing folder or a hub id, got {model.path}")
+    try:
+        return AutoConfig.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model.path must be a model that transformers can read, got {model.path} ({_first(error)})"
+        ) from error
+
+
+def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
+    """Returns the facts of a model from an empty copy on the meta device: no weight is read."""
+    with torch.device("meta"):
+        empty = _auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
+    parameters = inspect.signature(empty.forward).parameters
+    text = config.get_text_config()
+    return ModelFacts(
+        parameters=sum(p.numel() for p in empty.parameters()),
+        architecture="seq2seq" if config.is_encoder_decoder else "causal",
+        is_encoder_decoder=bool(config.is_encoder_decoder),
+        context=getattr(text, "max_position_embeddings", None),
+        embedding_rows=empty.get_input_embeddings().weight.shape[0],
+        decoder_start_id=getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None,
+        takes_position_ids="position_ids" in parameters,
+        takes_logits_to_keep="logits_to_keep" in parameters,
+    )
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """Returns the model's tokenizer; padding falls back to EOS, since labels are masked by length and never by token."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model.path must hold a tokenizer, got {model.path} ({_first(error)})") from error
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"model.path must hold a tokenizer with an EOS token (every completion ends with it), got {model.path}"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+    """Returns the model with its weights in `dtype`; `weights: random` draws them by `seed`."""
+    if model.weights == "random":
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return _auto_class(config).from_config(config, dtype=dtype, trust_remote_code=model.trust_remote_code)
+    try:
+        return _auto_class(config).from_pretrained(
+            _place(model), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model.path must hold weights that transformers can read, got {model.path} ({_first(error)})"
+        ) from error
+
+
+def lr_scale(model: Model, *, parameters: int) -> float:
+    """Returns what multiplies a method's learning rate: smaller models take larger steps (docs/decisions/0004)."""
+    if model.lr_scale != "auto":
+        return float(model.lr_scale)
+    return max(1.0, math.sqrt(100e6 / parameters))
+
+
+def _auto_class(config: PretrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForSeq2SeqLM]:
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def _place(model: Model) -> str:
+    folder = Path(model.path).expanduser()
+    return str(folder) if folder.is_dir() else model.path
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,148 @@
+"""The LightningModule: one training step is one optimizer step, cut into micro-batches; scoring answers prompts and sums the loss."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from forgetmenot.data.types import IGNORE_INDEX, ScoringBatch, Step
+from forgetmenot.generate import answer
+from forgetmenot.loss import loss_sum
+from forgetmenot.model.load import ModelFacts
+from forgetmenot.optim import parameter_groups
+from forgetmenot.regularizer.base import Penalty
+
+
+class MakeOptimizer(Protocol):
+    """An optimizer class with its settings, waiting for parameters."""
+
+    def __call__(self, params: list[dict[str, object]], *, lr: float) -> Optimizer: ...
+
+
+class MakeSchedule(Protocol):
+    """A schedule class with its settings, waiting for an optimizer."""
+
+    def __call__(self, optimizer: Optimizer, *, total_steps: int) -> LRScheduler: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How weights are stepped: `lr` as used, decay for matrices alone, gradients clipped to `clip_norm` (None: not)."""
+
+    make_optimizer: MakeOptimizer
+    make_schedule: MakeSchedule
+    lr: float
+    weight_decay: float
+    clip_norm: float | None
+    total_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What scoring one batch gave: answers (none for plain text), the loss summed in nats, and its supervised tokens."""
+
+    task: str
+    indices: tuple[int, ...]
+    answers: tuple[str, ...]
+    loss_sum: float
+    tokens: int
+
+
+class AdaptationModule(LightningModule):
+    """A model under adaptation, or the base alone to be scored (then `optimization` is None)."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        facts: ModelFacts,
+        tokenizer: PreTrainedTokenizerBase,
+        penalties: Sequence[Penalty] = (),
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.facts = facts
+        self.tokenizer = tokenizer
+        self.penalties = nn.ModuleList(penalties)
+        self.optimization = optimization
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+        """Returns the optimizer over what is trained, and its schedule."""
+        plan = self.optimization
+        assert plan is not None, "the base is scored, never fitted"
+        groups = parameter_groups(self.model.parameters(), weight_decay=plan.weight_decay)
+        optimizer = plan.make_optimizer(groups, lr=plan.lr)
+        return [optimizer], [plan.make_schedule(optimizer, total_steps=plan.total_steps)]
+
+    def training_step(self, step: Step, index: int) -> None:
+        """Takes one optimizer step: the exact mean over the step's supervised tokens, plus the penalties once."""
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        scale = self.trainer.world_size / step.supervised_tokens
+        total = 0.0
+
+        for number, (batch, weight) in enumerate(zip(step.micro_batches, step.weights, strict=True), start=1):
+            last = number == len(step.micro_batches)
+            with nullcontext() if last else self._without_sync():
+                loss = loss_sum(self.model, batch, self.facts) * scale * weight
+                total += loss.item()
+                self.manual_backward(loss + self._penalty() if last else loss)
+
+        if self.optimization.clip_norm is not None:
+            self.clip_gradients(
+                optimizer, gradient_clip_val=self.optimization.clip_norm, gradient_clip_algorithm="norm"
+            )
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        self._log_step(total, step)
+
+    def validation_step(self, batch: ScoringBatch, index: int) -> Scored:
+        """Answers and sums the loss; a callback gathers and scores."""
+        return self._score(batch)
+
+    def test_step(self, batch: ScoringBatch, index: int) -> Scored:
+        """Answers and sums the loss; a callback gathers and scores."""
+        return self._score(batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Keeps only what is trained: checkpoints are adapter-sized where the base is frozen."""
+        trained = {f"model.{name}" for name, p in self.model.named_parameters() if p.requires_grad}
+        checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in trained}
+
+    def _score(self, batch: ScoringBatch) -> Scored:
+        loss = loss_sum(self.model, batch.rows, self.facts)
+        answers: list[str] = []
+        if batch.prompts is not None:
+            answers = answer(self.model, batch.prompts, tokenizer=self.tokenizer, max_new_tokens=batch.max_new_tokens)
+        tokens = int((batch.rows.labels_BS != IGNORE_INDEX).sum())
+        return Scored(
+            task=batch.task, indices=batch.indices, answers=tuple(answers), loss_sum=loss.item(), tokens=tokens
+        )
+
+    def _penalty(self) -> Tensor | float:
+        return sum((penalty(self.model) for penalty in self.penalties), start=0.0)
+
+    def _without_sync(self) -> AbstractContextManager[None]:
+        """Lets gradients of all but a step's last micro-batch add up on each rank before they are exchanged."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+
+    def _log_step(self, loss: float, step: Step) -> None:
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss must stay a finite number, got {loss} at step {self.global_step}; "
+                "a lower optimizer.lr or optimizer.clip_norm helps"
+            )
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/lr", self.lr_schedulers().get_last_lr()[0])
+        self.log("train/tokens", float(step.num_tokens))

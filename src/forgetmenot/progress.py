@@ -1,0 +1,92 @@
+"""Shows a long job's progress: a rich bar with loss, tokens a second and time left, or plain lines where there is no terminal."""
+
+import time
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from forgetmenot.data.types import ScoringBatch, Step
+from forgetmenot.module import Scored
+
+_PLAIN_LINES = 10  # lines that training prints where there is no terminal
+
+
+class ProgressDisplay(Callback):
+    """Rank 0 tells how far training and scoring are."""
+
+    def __init__(self, console: Console, *, scoring: str) -> None:
+        self.console = console
+        self.scoring = scoring
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._started = 0.0
+        self._tokens = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
+        self._tokens = 0
+        self._open(trainer, title="training", total=int(trainer.estimated_stepping_batches))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: None, batch: Step, batch_idx: int
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._tokens += batch.num_tokens
+        step, total = trainer.global_step, int(trainer.estimated_stepping_batches)
+        seconds = time.perf_counter() - self._started
+        told = (
+            f"loss {float(trainer.callback_metrics['train/loss']):.3f}, {self._tokens / seconds:,.0f} tokens a second"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, told=told)
+        elif step == total or step % max(1, total // _PLAIN_LINES) == 0:
+            left = seconds / step * (total - step)
+            self.console.print(f"training step {step} of {total}: {told}, {left:.0f} s left")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and self._bar is not None:
+            self._bar.refresh()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._open(trainer, title=self.scoring, total=int(sum(trainer.num_test_batches)))
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Scored, batch: ScoringBatch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, told=batch.task)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _open(self, trainer: Trainer, *, title: str, total: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        if not self.console.is_terminal:
+            if title == self.scoring:
+                self.console.print(f"{title}: {total} batches")
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
+        )
+        self._bar = Progress(*columns, console=self.console)
+        self._task = self._bar.add_task(title, total=total, told="")
+        self._bar.start()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

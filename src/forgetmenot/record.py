@@ -1,0 +1,110 @@
+"""The run folder: result.json on every way out, config.yaml, predictions, and the facts of machine and versions."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import ParamSpec
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from forgetmenot.data.examples import ScoringSet
+from forgetmenot.result import RunResult, write_whole
+
+_PACKAGES = ("torch", "lightning", "transformers", "peft", "torchmetrics", "datasets", "hydra-core")
+
+P = ParamSpec("P")
+log = logging.getLogger(__name__)
+
+
+def on_rank_zero(function: Callable[P, None]) -> Callable[P, None]:
+    """Returns `function` for the one rank that writes; on the others it does nothing."""
+    return rank_zero_only(function)
+
+
+@contextmanager
+def recording(folder: Path, result: RunResult) -> Iterator[RunResult]:
+    """Writes `result` into `folder` when the block ends: complete, failed with the error, or interrupted."""
+    started = time.perf_counter()
+    result.started = datetime.now().astimezone().isoformat(timespec="seconds")
+    result.versions = {"forgetmenot": _own_version(), **{name: version(name) for name in _PACKAGES}}
+    result.git_commit = _git_commit()
+    try:
+        yield result
+        result.status = "complete"
+    except KeyboardInterrupt:
+        result.status = "interrupted"
+        raise
+    except BaseException as error:
+        result.status = "failed"
+        result.error = " ".join(str(error).split()) or type(error).__name__
+        log.error("the run failed\n%s", traceback.format_exc())
+        raise
+    finally:
+        result.seconds = time.perf_counter() - started
+        on_rank_zero(result.write)(folder)
+
+
+def write_predictions(
+    folder: Path,
+    tests: Sequence[ScoringSet],
+    *,
+    before: Mapping[str, Sequence[str]],
+    after: Mapping[str, Sequence[str]],
+) -> None:
+    """Writes predictions/<task>.jsonl: one line per test example, in file order."""
+    for data in tests:
+        name = data.task.name
+        rows = zip(data.examples, before[name], after[name], strict=False)  # plain text has no answers
+        lines = [
+            {"prompt": example.prompt, "references": list(example.references), "before": was, "after": now}
+            for example, was, now in rows
+        ]
+        if lines:
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            write_whole(folder / "predictions" / f"{name}.jsonl", text)
+
+
+def hardware(device: torch.device, *, devices: int, precision: str) -> dict[str, object]:
+    """Returns the machine as result.json names it."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {"device": name, "devices": devices, "threads": torch.get_num_threads(), "precision": precision}
+
+
+def folder_bytes(folder: Path) -> int:
+    """Returns the size of all files in `folder`."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _own_version() -> str:
+    from forgetmenot import __version__
+
+    return __version__
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of the clone that this package runs from; None where it is installed from a wheel."""
+    top = Path(__file__).resolve().parents[2]
+    if not (top / ".git").exists():
+        return None
+    answer = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"

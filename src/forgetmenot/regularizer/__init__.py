@@ -1,0 +1,1 @@
+"""Penalties that hold a model near what it was."""

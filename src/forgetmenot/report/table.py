@@ -1,0 +1,51 @@
+"""The table at the end of a run: task by task before, after, gain or forgetting, and the cost."""
+
+from rich.console import Console
+from rich.table import Table
+
+from forgetmenot.result import RunResult
+
+
+def print_result(result: RunResult, *, folder: str, console: Console) -> None:
+    """Prints a complete run's table and where it lies."""
+    console.print(result_table(result))
+    console.print(cost_sentence(result))
+    console.print(f"The run lies in {folder}", soft_wrap=True)
+
+
+def result_table(result: RunResult) -> Table:
+    """Returns one row a task; gain counts what became better, forgetting what became worse."""
+    assert result.tasks is not None and result.gain is not None and result.forgetting is not None
+    table = Table(title=f"{result.method['name']} on {result.data['name']}" if result.method and result.data else None)
+    for heading in ("task", "role", "metric"):
+        table.add_column(heading)
+    for heading in ("before", "after", "gain", "forgetting"):
+        table.add_column(heading, justify="right")
+    for name, task in result.tasks.items():
+        metric = task["metric"]
+        before, after = task["before"][metric], task["after"][metric]
+        gain, forgotten = result.gain.get(name), result.forgetting["tasks"].get(name)
+        note = f" ({task['reason']})" if task.get("reason") else ""
+        table.add_row(
+            name, task["role"], metric, f"{before:.3f}", f"{after:.3f}", _signed(gain), _signed(forgotten) + note
+        )
+    mean = result.forgetting["mean"]
+    table.add_section()
+    table.add_row("mean of what counts", "retained", "", "", "", "", "none counts" if mean is None else _signed(mean))
+    return table
+
+
+def cost_sentence(result: RunResult) -> str:
+    """Returns what the run cost, in one sentence with units."""
+    assert result.cost and result.method and result.model
+    cost, method = result.cost, result.method
+    return (
+        f"Trained {method['trainable_percent']:.1f}% of {result.model['parameters'] / 1e6:.1f} M parameters "
+        f"in {cost['train_seconds']:.0f} s ({cost['train_tokens_per_second']:,.0f} tokens a second, "
+        f"peak {cost['peak_memory_bytes'] / 1e9:.2f} GB), scored in {cost['evaluate_seconds']:.0f} s, "
+        f"saved {method['saved_bytes'] / 1e6:.2f} MB."
+    )
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3f}"

@@ -1,0 +1,85 @@
+"""RunResult and result.json: the contract between a run and everything that reads runs.
+
+Numbers are numbers; times in seconds, sizes in bytes, losses in nats a token. What is not known (yet) is null, and NaN never appears.
+"""
+
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+SCHEMA_VERSION = 1
+FILE_NAME = "result.json"
+
+Status = Literal["complete", "failed", "interrupted"]
+Facts = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class RunResult:
+    """Everything that is known of a run; it is filled as the run goes on, so an interrupted one tells what it knew."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Status = "interrupted"
+    error: str | None = None
+    name: str = ""
+    overrides: list[str] = field(default_factory=list)
+    seed: int | None = None
+    started: str = ""
+    seconds: float | None = None
+    model: Facts | None = None
+    hardware: Facts | None = None
+    reused: list[str] = field(default_factory=list)
+    method: Facts | None = None
+    data: Facts | None = None
+    cost: Facts | None = None
+    tasks: dict[str, Facts] | None = None
+    gain: dict[str, float] | None = None
+    forgetting: Facts | None = None
+    versions: dict[str, str] | None = None
+    git_commit: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Writes result.json whole or not at all."""
+        text = json.dumps(_finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
+        write_whole(folder / FILE_NAME, text + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads a run's result.json; raises ValueError where it is none that this version understands."""
+        file = folder / FILE_NAME
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file} must be JSON, got {error}") from error
+        if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(f"{file} must be a result of schema_version {SCHEMA_VERSION}")
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes `text` to a neighbour of `file` and renames it, so that no reader ever sees half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,102 @@
+"""From settings to lightning.Trainer: its own names pass through, those that we own are refused with our key's name."""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+
+from forgetmenot.config.settings import Settings
+
+OWNED = {
+    "precision": "precision",
+    "max_epochs": "epochs",
+    "max_steps": "max_steps",
+    "accumulate_grad_batches": "micro_batch_tokens",
+    "gradient_clip_val": "optimizer.clip_norm",
+    "logger": "logger",
+    "callbacks": "a file of your own under plugins",
+}
+"""Arguments of lightning.Trainer that have a key of ours."""
+
+Precision = Literal["fp32", "bf16"]
+
+
+def refuse_owned(values: Mapping[str, object]) -> None:
+    """Raises ValueError for a trainer key that has a name of ours."""
+    for name in values:
+        if name in OWNED:
+            raise ValueError(f"trainer.{name} must be set by {OWNED[name]}, got trainer.{name}={values[name]}")
+
+
+def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> Precision:
+    """Returns bf16 where the hardware computes in it and nothing else was asked for."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
+def base_dtype(precision: Precision, *, freezes_base: bool) -> torch.dtype:
+    """Returns the type that base weights are held in: trained weights always in fp32."""
+    return torch.bfloat16 if precision == "bf16" and freezes_base else torch.float32
+
+
+def build_trainer(
+    values: Mapping[str, object],
+    *,
+    precision: Precision,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    max_epochs: int | None = None,
+    max_steps: int | None = None,
+) -> Trainer:
+    """Returns the Trainer; batches are planned and progress is ours, so Lightning's own of both are off."""
+    return Trainer(
+        **{"num_sanity_val_steps": 0, **values},  # type: ignore[arg-type]
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+        max_epochs=max_epochs if max_epochs is not None else -1,
+        max_steps=max_steps if max_steps is not None else -1,
+        callbacks=list(callbacks),
+        logger=list(loggers),
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+    )
+
+
+def selection(settings: Settings, monitor: str, folder: Path) -> list[Callback]:
+    """Returns the callbacks that keep the best weights and stop when they no longer improve."""
+    mode: Literal["min", "max"] = "min" if monitor.endswith("loss") else "max"
+    checkpoints = folder / "checkpoints"
+    chosen: list[Callback] = []
+    if settings.select == "best":
+        chosen.append(ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode=mode, save_weights_only=True))
+    if settings.patience is not None:
+        chosen.append(EarlyStopping(monitor, mode=mode, patience=settings.patience))
+    return chosen
+
+
+@contextmanager
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Turns the exit that Lightning answers Ctrl-C with back into KeyboardInterrupt, so that the run is recorded as interrupted."""
+    try:
+        yield
+    except SystemExit as error:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning has left it ignored
+        raise KeyboardInterrupt from error
+
+
+def take_best(trainer: Trainer, module: LightningModule) -> None:
+    """Loads the best weights into `module` where they were kept."""
+    keeper = trainer.checkpoint_callback
+    if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
+        weights = torch.load(keeper.best_model_path, map_location=module.device, weights_only=True)["state_dict"]
+        module.load_state_dict(weights, strict=False)  # what is frozen is not in there

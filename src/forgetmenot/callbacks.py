@@ -2,11 +2,12 @@
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.types import ScoringBatch, Step
@@ -15,7 +16,10 @@ from forgetmenot.module import Scored
 
 
 class Scoring(Callback):
-    """Gathers what every rank answered, in file order, and scores it: `val/` is logged, tests stay in `scores` and `answers`."""
+    """Gathers what every rank answered, in file order, and scores it.
+
+    Validation is logged under `val/`; tests stay in `scores` and `answers`.
+    """
 
     def __init__(self, *, validation: ScoringSet, tests: Sequence[ScoringSet]) -> None:
         self.validation = validation
@@ -34,16 +38,16 @@ class Scoring(Callback):
         self._started = time.perf_counter()
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Scored, batch: ScoringBatch, batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        self._parts.append(outputs)
+        self._keep(outputs)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Scored, batch: ScoringBatch, batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        self._parts.append(outputs)
+        self._keep(outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         scores, _ = _score(self.validation, self._gathered())
@@ -54,6 +58,10 @@ class Scoring(Callback):
         for data in self.tests:
             self.scores[data.task.name], self.answers[data.task.name] = _score(data, parts)
         self.test_seconds = time.perf_counter() - self._started
+
+    def _keep(self, outputs: STEP_OUTPUT) -> None:
+        assert isinstance(outputs, Mapping), "the module's scoring steps return {'scored': Scored}"
+        self._parts.append(outputs["scored"])
 
     def _gathered(self) -> list[Scored]:
         """Returns the parts of all ranks."""
@@ -74,6 +82,8 @@ def _score(data: ScoringSet, parts: Sequence[Scored]) -> tuple[dict[str, float],
     answered = sorted(by_index)  # all of them, unless the trainer was told to limit its batches
     references = [data.examples[i].references for i in answered]
     answers = [by_index[i] for i in answered]
+    if not answers:  # the trainer was told to limit its batches
+        return {"loss": loss}, []
     return {**answer_scores(answers, references), "loss": loss}, answers
 
 
@@ -93,7 +103,7 @@ class Cost(Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: None, batch: Step, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Step, batch_idx: int
     ) -> None:
         self.train_seconds += time.perf_counter() - self._started
         self.train_tokens += batch.num_tokens

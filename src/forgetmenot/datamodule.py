@@ -1,6 +1,7 @@
 """The LightningDataModule: planned steps to train on, and batches of like lengths to score."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -13,7 +14,7 @@ from forgetmenot.data.types import Encoded, ScoringBatch, Step
 
 
 class AdaptationData(LightningDataModule):
-    """What a run trains on and is scored on, collated for one model (a soft prompt changes the layout, not the data)."""
+    """What a run trains on and is scored on, collated for one model: a soft prompt changes layout, not data."""
 
     def __init__(
         self,
@@ -31,24 +32,31 @@ class AdaptationData(LightningDataModule):
         self.plan = plan
         self.collator = collator
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Step]:
         """Yields this rank's share of every step of the epoch."""
         rank, world_size = self._rank()
         steps = _Steps(self.train, plan=self.plan, collator=self.collator, rank=rank, world_size=world_size)
         return DataLoader(steps, sampler=_EpochSteps(self.plan), batch_size=None)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[ScoringBatch]:
         """Yields this rank's share of the target's validation examples."""
         return self._scoring_loader([self.validation])
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[ScoringBatch]:
         """Yields this rank's share of the test examples of the target and of every retained task."""
         return self._scoring_loader(self.tests)
 
-    def _scoring_loader(self, sets: Sequence[ScoringSet]) -> DataLoader:
+    def _scoring_loader(self, sets: Sequence[ScoringSet]) -> DataLoader[ScoringBatch]:
         rank, world_size = self._rank()
-        batches = [(data, cut) for data in sets for cut in _scoring_cuts(data, tokens=self.plan.micro_batch_tokens)]
+        batches = [(data, cut) for data in sets for cut in self._scoring_cuts(data)]
         return DataLoader(_Scoring(batches[rank::world_size], collator=self.collator), batch_size=None)
+
+    def _scoring_cuts(self, data: ScoringSet) -> list[np.ndarray]:
+        """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with the answers' tokens."""
+        answer = data.task.max_new_tokens if data.prompts else 0
+        lengths = data.rows.lengths + self.collator.num_virtual_tokens + answer
+        whole = replace(self.plan, lengths=lengths, batch_size=len(lengths))
+        return [indices for indices, _ in whole.cuts(0, rank=0, world_size=1)]
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -105,17 +113,11 @@ class _Scoring(Dataset[ScoringBatch]):
 
     def __getitem__(self, number: int) -> ScoringBatch:
         data, cut = self.batches[number]
+        indices = tuple(data.rows.example_indices[row] for row in cut)
         return ScoringBatch(
             task=data.task.name,
-            indices=tuple(data.rows.example_indices[row] for row in cut),
+            indices=indices,
             rows=self.collator.rows([data.rows.rows[row] for row in cut]),
-            prompts=self.collator.prompts([data.prompts[row] for row in cut]) if data.prompts else None,
+            prompts=self.collator.prompts([data.prompts[index] for index in indices]) if data.prompts else None,
             max_new_tokens=data.task.max_new_tokens,
         )
-
-
-def _scoring_cuts(data: ScoringSet, *, tokens: int) -> list[np.ndarray]:
-    """Cuts rows, sorted by length, into batches of at most `tokens`, with room for the answers."""
-    lengths = data.rows.lengths + data.task.max_new_tokens * bool(data.prompts)
-    whole = Plan(lengths=lengths, batch_size=len(lengths), micro_batch_tokens=tokens, seed=0)
-    return [indices for indices, _ in whole.cuts(0, rank=0, world_size=1)]

@@ -1,7 +1,7 @@
 """What a run gained and what it forgot: plain scores in, plain numbers out.
 
-gain is how much better a target became, forgetting how much worse a retained task became: positive is always worse. What
-the base could not do cannot be forgotten, so it does not count towards the mean.
+gain is how much better a target became, forgetting how much worse a retained task became: positive is always worse.
+What the base could not do cannot be forgotten, so it does not count towards the mean.
 """
 
 import math
@@ -24,7 +24,8 @@ def improvement(metric: str, *, before: Scores, after: Scores) -> float:
 def reason_not_counted(answers: Sequence[float], constant: Sequence[float]) -> str | None:
     """Returns why a retained task does not count towards the mean, or None where it does.
 
-    It counts where the base's answers, scored one by one, are significantly better than one constant answer's (paired, one-sided, 5%).
+    It counts where the base's answers, scored one by one, are significantly better than one constant answer's (paired,
+    one-sided, 5%).
     """
     differences = [answer - other for answer, other in zip(answers, constant, strict=True)]
     if len(differences) < 2:

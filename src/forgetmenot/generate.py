@@ -1,5 +1,9 @@
 """Greedy answers to a batch of prompts."""
 
+from collections.abc import Callable
+from itertools import takewhile
+from typing import cast
+
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,11 +19,17 @@ def answer(
         max_new_tokens=max_new_tokens,
         eos_token_id=end_tokens(model, tokenizer),
         pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=model.generation_config.decoder_start_token_id,
     )
-    output_BT = model.generate(
-        input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT, generation_config=config
-    )
-    return tokenizer.batch_decode(_completions(output_BT, prompts, model), skip_special_tokens=True)
+    generate = cast(Callable[..., Tensor], model.generate)  # declared on a mixin, not on PreTrainedModel
+    own, model.generation_config = model.generation_config, config  # generate would fill in from the model's own
+    try:
+        output_BT = generate(input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT)
+    finally:
+        model.generation_config = own
+    ends = set(config.eos_token_id)
+    kept = [list(takewhile(lambda token: token not in ends, row)) for row in _completions(output_BT, prompts, model)]
+    return tokenizer.batch_decode(kept, skip_special_tokens=True)
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -29,6 +39,7 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted({tokenizer.eos_token_id, *own})
 
 
-def _completions(output_BT: Tensor, prompts: Batch, model: PreTrainedModel) -> Tensor:
+def _completions(output_BT: Tensor, prompts: Batch, model: PreTrainedModel) -> list[list[int]]:
     """Returns what was generated: a causal model repeats its prompt first, a decoder its start token."""
-    return output_BT[:, 1:] if model.config.is_encoder_decoder else output_BT[:, prompts.input_ids_BT.shape[1] :]
+    skipped = 1 if model.config.is_encoder_decoder else prompts.input_ids_BT.shape[1]
+    return output_BT[:, skipped:].tolist()

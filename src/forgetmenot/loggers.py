@@ -21,6 +21,7 @@ class JsonlLogger(Logger):
         super().__init__()
         self.file = file
         self._step: int | None = None
+        self._start = 0  # of the open line, in bytes
         self._values: dict[str, float | int | None] = {}
 
     @property
@@ -35,12 +36,14 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds to the line of `step`; the line before is written when a new step begins."""
+        """Adds to the line of `step` and writes it."""
         if step != self._step:
-            self.save()
             self._step = step
+            self._values = {}
+            self._start = self.file.stat().st_size if self.file.exists() else 0
         numbers = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         self._values |= {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        self.save()
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, object] | Namespace, *args: object, **kwargs: object) -> None:
@@ -48,12 +51,13 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes the line that is open."""
+        """Writes the line of the step that is open, in place of what it held so far."""
         if not self._values:
             return
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": self._step, **self._values}, allow_nan=False) + "\n")
-        self._values = {}
+        with self.file.open("r+b" if self.file.exists() else "wb") as stream:
+            stream.truncate(self._start)
+            stream.seek(self._start)
+            stream.write(json.dumps({"step": self._step, **self._values}, allow_nan=False).encode() + b"\n")
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -75,7 +79,7 @@ def close_wandb(loggers: Sequence[Logger]) -> str | None:
 def quiet_libraries() -> None:
     """Sends what libraries have to say to run.log, so that the terminal is for the run."""
     logging.captureWarnings(True)
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "datasets"):
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers", "datasets"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

@@ -1,7 +1,7 @@
 """The loss: the summed negative log-likelihood of the supervised tokens, in nats.
 
-A sum, not a mean: whoever adds up micro-batches divides once by the supervised tokens of the whole step, so the loss is the same
-however the step was cut. Labels are shifted here and nowhere else.
+A sum, not a mean: whoever adds up micro-batches divides once by the supervised tokens of the whole step, so the loss is
+the same however the step was cut. Labels are shifted here and nowhere else.
 
 Shapes: B rows, T positions, N supervised positions, V vocabulary.
 """
@@ -39,6 +39,7 @@ def _supervised_logits(model: PreTrainedModel, batch: Batch, facts: ModelFacts, 
     elif facts.takes_position_ids:
         inputs["position_ids"] = batch.position_ids_BT
     if facts.takes_logits_to_keep:
-        return model(**inputs, use_cache=False, logits_to_keep=keep_BT).logits
-    logits_BTV = model(**inputs, use_cache=False).logits
+        logits_NV: Tensor = model(**inputs, use_cache=False, logits_to_keep=keep_BT).logits
+        return logits_NV
+    logits_BTV: Tensor = model(**inputs, use_cache=False).logits
     return logits_BTV[keep_BT]

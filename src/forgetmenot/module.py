@@ -1,4 +1,7 @@
-"""The LightningModule: one training step is one optimizer step, cut into micro-batches; scoring answers prompts and sums the loss."""
+"""The LightningModule: one training step is one optimizer step, cut into micro-batches.
+
+Scoring answers prompts and sums the loss.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -47,7 +52,7 @@ class Optimization:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What scoring one batch gave: answers (none for plain text), the loss summed in nats, and its supervised tokens."""
+    """What scoring one batch gave: answers (none for plain text), the loss summed in nats, its supervised tokens."""
 
     task: str
     indices: tuple[int, ...]
@@ -86,7 +91,7 @@ class AdaptationModule(LightningModule):
 
     def training_step(self, step: Step, index: int) -> None:
         """Takes one optimizer step: the exact mean over the step's supervised tokens, plus the penalties once."""
-        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        plan, optimizer, schedule = self._stepping()
         scale = self.trainer.world_size / step.supervised_tokens
         total = 0.0
 
@@ -97,27 +102,29 @@ class AdaptationModule(LightningModule):
                 total += loss.item()
                 self.manual_backward(loss + self._penalty() if last else loss)
 
-        if self.optimization.clip_norm is not None:
-            self.clip_gradients(
-                optimizer, gradient_clip_val=self.optimization.clip_norm, gradient_clip_algorithm="norm"
-            )
+        total = self._finite(total)
+        lr = float(schedule.get_last_lr()[0])
+        if plan.clip_norm is not None:
+            self.clip_gradients(optimizer.optimizer, gradient_clip_val=plan.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        self._log_step(total, step)
+        self.log_dict({"train/loss": total, "train/lr": lr, "train/tokens": float(step.num_tokens)})
 
-    def validation_step(self, batch: ScoringBatch, index: int) -> Scored:
+    def validation_step(self, batch: ScoringBatch, index: int) -> dict[str, Scored]:
         """Answers and sums the loss; a callback gathers and scores."""
-        return self._score(batch)
+        return {"scored": self._score(batch)}
 
-    def test_step(self, batch: ScoringBatch, index: int) -> Scored:
+    def test_step(self, batch: ScoringBatch, index: int) -> dict[str, Scored]:
         """Answers and sums the loss; a callback gathers and scores."""
-        return self._score(batch)
+        return {"scored": self._score(batch)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Keeps only what is trained: checkpoints are adapter-sized where the base is frozen."""
         trained = {f"model.{name}" for name, p in self.model.named_parameters() if p.requires_grad}
-        checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in trained}
+        weights = checkpoint["state_dict"]
+        assert isinstance(weights, dict)
+        checkpoint["state_dict"] = {name: weight for name, weight in weights.items() if name in trained}
 
     def _score(self, batch: ScoringBatch) -> Scored:
         loss = loss_sum(self.model, batch.rows, self.facts)
@@ -129,6 +136,14 @@ class AdaptationModule(LightningModule):
             task=batch.task, indices=batch.indices, answers=tuple(answers), loss_sum=loss.item(), tokens=tokens
         )
 
+    def _stepping(self) -> tuple[Optimization, LightningOptimizer, LRScheduler]:
+        """Returns what configure_optimizers chose, as Lightning wraps it."""
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        assert self.optimization is not None
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(schedule, LRScheduler)
+        return self.optimization, optimizer, schedule
+
     def _penalty(self) -> Tensor | float:
         return sum((penalty(self.model) for penalty in self.penalties), start=0.0)
 
@@ -137,12 +152,12 @@ class AdaptationModule(LightningModule):
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
-    def _log_step(self, loss: float, step: Step) -> None:
-        if not math.isfinite(loss):
+    def _finite(self, loss: float) -> float:
+        """Returns the step's loss, the same on every rank; raises ValueError where it is no number."""
+        mean = float(self.trainer.strategy.reduce(torch.tensor(loss, device=self.device), reduce_op="mean"))
+        if not math.isfinite(mean):
             raise ValueError(
-                f"the loss must stay a finite number, got {loss} at step {self.global_step}; "
+                f"the loss must stay a finite number, got {mean} at step {self.global_step}; "
                 "a lower optimizer.lr or optimizer.clip_norm helps"
             )
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/lr", self.lr_schedulers().get_last_lr()[0])
-        self.log("train/tokens", float(step.num_tokens))
+        return mean

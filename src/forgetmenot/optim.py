@@ -1,11 +1,54 @@
 """Optimizers and schedules: parameter groups without decay where none belongs, and warm-up as a share of the steps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepping:
+    """The keys of the optimizer group that are ours and not its class's."""
+
+    lr: float | None
+    weight_decay: float
+    clip_norm: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+
+
+def try_optimizer(make_optimizer: partial[Optimizer], make_schedule: partial[LRScheduler]) -> None:
+    """Raises ValueError where the optimizer or the schedule does not take its settings."""
+    with torch.random.fork_rng(devices=[]):
+        parameter = nn.Parameter(torch.ones(1))
+        parameter.grad = torch.ones(1)
+        with _refusing("optimizer", make_optimizer.keywords):
+            optimizer = make_optimizer([parameter], lr=1.0)
+        with _refusing("schedule", make_schedule.keywords):
+            make_schedule(optimizer, total_steps=10)
+        with _refusing("optimizer", make_optimizer.keywords):
+            optimizer.step()
+
+
+@contextmanager
+def _refusing(group: str, values: Mapping[str, object]) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(f"{group}.{name}={value}" for name, value in values.items()) or "none"
+        raise ValueError(f"{group} must be settings that its class takes, got {shown} ({error})") from error
 
 
 def parameter_groups(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> list[dict[str, object]]:
@@ -47,7 +90,7 @@ class CosineSchedule(LambdaLR):
 
 
 def _warmup_steps(total_steps: int, warmup: float) -> int:
-    if not 0 <= warmup < 1:
+    if not isinstance(warmup, float | int) or not 0 <= warmup < 1:
         raise ValueError(f"warmup must be a share of the steps, at least 0 and below 1, got {warmup}")
     return round(warmup * total_steps)
 

@@ -52,7 +52,7 @@ def record_scores(result: RunResult, tests: Sequence[ScoringSet], *, before: Mea
         for data in tests
     }
     result.gain = {target.name: better[target.name]}
-    lost = {task.name: -better[task.name] for task in retained}
+    lost = {task.name: 0.0 - better[task.name] for task in retained}  # 0.0 - 0.0 is 0.0, and -0.0 reads oddly
     result.forgetting = {"tasks": lost, "mean": mean_forgetting(lost, reasons)}
 
 
@@ -113,7 +113,7 @@ def objective(name: str, *, result: RunResult, validation: Mapping[str, float]) 
         return float(validation[f"val/{metric}"])
     if where == "after":
         target = next(facts for facts in result.tasks.values() if facts["role"] == "target")
-        return target["after"][metric]
+        return float(target["after"][metric])
     return result.forgetting["mean"] if where == "forgetting" else next(iter(result.gain.values()))
 
 

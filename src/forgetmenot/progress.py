@@ -1,15 +1,19 @@
-"""Shows a long job's progress: a rich bar with loss, tokens a second and time left, or plain lines where there is no terminal."""
+"""Shows a long job's progress: a rich bar, or plain lines where there is no terminal.
+
+Training tells its loss, tokens a second and the time left.
+"""
 
 import time
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from forgetmenot.data.types import ScoringBatch, Step
-from forgetmenot.module import Scored
 
-_PLAIN_LINES = 10  # lines that training prints where there is no terminal
+_PLAIN_LINES = 10  # lines that training prints where there is no terminal,
+_PLAIN_SECONDS = 60  # and no longer without one than this
 
 
 class ProgressDisplay(Callback):
@@ -22,14 +26,16 @@ class ProgressDisplay(Callback):
         self._task = TaskID(0)
         self._started = 0.0
         self._tokens = 0
+        self._told = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
+        self._told = 0.0
         self._tokens = 0
         self._open(trainer, title="training", total=int(trainer.estimated_stepping_batches))
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: None, batch: Step, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Step, batch_idx: int
     ) -> None:
         if not trainer.is_global_zero:
             return
@@ -41,7 +47,8 @@ class ProgressDisplay(Callback):
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=step, told=told)
-        elif step == total or step % max(1, total // _PLAIN_LINES) == 0:
+        elif step in (1, total) or step % max(1, total // _PLAIN_LINES) == 0 or seconds - self._told > _PLAIN_SECONDS:
+            self._told = seconds
             left = seconds / step * (total - step)
             self.console.print(f"training step {step} of {total}: {told}, {left:.0f} s left")
 
@@ -56,7 +63,7 @@ class ProgressDisplay(Callback):
         self._open(trainer, title=self.scoring, total=int(sum(trainer.num_test_batches)))
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Scored, batch: ScoringBatch, batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         if self._bar is not None:

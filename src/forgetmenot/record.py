@@ -26,7 +26,7 @@ P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 
-def on_rank_zero(function: Callable[P, None]) -> Callable[P, None]:
+def on_rank_zero(function: Callable[P, object]) -> Callable[P, object]:
     """Returns `function` for the one rank that writes; on the others it does nothing."""
     return rank_zero_only(function)
 

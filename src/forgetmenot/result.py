@@ -1,6 +1,7 @@
 """RunResult and result.json: the contract between a run and everything that reads runs.
 
-Numbers are numbers; times in seconds, sizes in bytes, losses in nats a token. What is not known (yet) is null, and NaN never appears.
+Numbers are numbers; times in seconds, sizes in bytes, losses in nats a token. What is not known (yet) is null, and NaN
+never appears.
 """
 
 import json
@@ -64,16 +65,17 @@ class RunResult:
 def write_whole(file: Path, text: str) -> None:
     """Writes `text` to a neighbour of `file` and renames it, so that no reader ever sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    temporary = Path(path)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
+        temporary.chmod(0o644)
+        temporary.replace(file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

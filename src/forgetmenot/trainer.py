@@ -1,37 +1,45 @@
 """From settings to lightning.Trainer: its own names pass through, those that we own are refused with our key's name."""
 
+import inspect
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from forgetmenot.config.settings import Settings
-
-OWNED = {
-    "precision": "precision",
-    "max_epochs": "epochs",
-    "max_steps": "max_steps",
-    "accumulate_grad_batches": "micro_batch_tokens",
-    "gradient_clip_val": "optimizer.clip_norm",
-    "logger": "logger",
-    "callbacks": "a file of your own under plugins",
-}
-"""Arguments of lightning.Trainer that have a key of ours."""
+from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS, Settings
 
 Precision = Literal["fp32", "bf16"]
 
 
-def refuse_owned(values: Mapping[str, object]) -> None:
-    """Raises ValueError for a trainer key that has a name of ours."""
-    for name in values:
-        if name in OWNED:
-            raise ValueError(f"trainer.{name} must be set by {OWNED[name]}, got trainer.{name}={values[name]}")
+def check_names(values: Mapping[str, object]) -> None:
+    """Raises ValueError for a key under trainer that Lightning does not take, or that has a name of ours."""
+    known = [name for name in inspect.signature(Trainer).parameters if name != "self"]
+    for name, value in values.items():
+        if name in TRAINER_KEYS_OF_OURS:
+            raise ValueError(f"trainer.{name} must be set by {TRAINER_KEYS_OF_OURS[name]}, got trainer.{name}={value}")
+        if name not in known:
+            close = next(iter(get_close_matches(name, known, n=1)), None)
+            hint = f"; did you mean {TRAINER_KEYS_OF_OURS.get(close, f'trainer.{close}')}?" if close else ""
+            raise ValueError(f"trainer.{name} must be an argument of lightning.Trainer, got {name}{hint}")
+
+
+def try_trainer(values: Mapping[str, object]) -> None:
+    """Raises ValueError where lightning.Trainer does not take the values, before anything is loaded for it."""
+    try:
+        build_trainer(values, precision="fp32", callbacks=[], loggers=[])
+    except (MisconfigurationException, TypeError, ValueError, AttributeError) as error:
+        shown = ", ".join(f"trainer.{name}={value}" for name, value in values.items())
+        raise ValueError(
+            f"trainer must be settings that Lightning takes on this machine, got {shown} ({error})"
+        ) from error
 
 
 def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> Precision:
@@ -58,8 +66,9 @@ def build_trainer(
     max_steps: int | None = None,
 ) -> Trainer:
     """Returns the Trainer; batches are planned and progress is ours, so Lightning's own of both are off."""
-    return Trainer(
-        **{"num_sanity_val_steps": 0, **values},  # type: ignore[arg-type]
+    make: Callable[..., Trainer] = Trainer  # the user's arguments: config/build.py checks names, Lightning values
+    return make(
+        **{"num_sanity_val_steps": 0, **values},
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=max_epochs if max_epochs is not None else -1,
         max_steps=max_steps if max_steps is not None else -1,
@@ -86,7 +95,7 @@ def selection(settings: Settings, monitor: str, folder: Path) -> list[Callback]:
 
 @contextmanager
 def ctrl_c_interrupts() -> Iterator[None]:
-    """Turns the exit that Lightning answers Ctrl-C with back into KeyboardInterrupt, so that the run is recorded as interrupted."""
+    """Turns Lightning's exit on Ctrl-C back into KeyboardInterrupt, so that the run is recorded as interrupted."""
     try:
         yield
     except SystemExit as error:

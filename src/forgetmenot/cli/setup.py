@@ -2,29 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from forgetmenot.config.build import build, build_partial, check_arguments, plain
-from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.build import build, build_partial, plain
+from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.settings import Settings
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.examples import TaskExamples, read_examples
-from forgetmenot.data.task import Task
+from forgetmenot.data.task import Metric, Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
-from forgetmenot.model.load import Model, ModelFacts, load_tokenizer, lr_scale, read_config, read_facts
+from forgetmenot.model.load import Model, ModelFacts, empty_model, load_tokenizer, lr_scale, read_config, read_facts
+from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import Facts
-from forgetmenot.trainer import Precision, choose_precision, refuse_owned
+from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer
 
-_GROUPS = ("model", "data", "method", "regularizer", "optimizer", "schedule", "trainer", "logger")
+_NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
+_GROUPS = (*_NEEDED_GROUPS, "regularizer", "logger")
 _OPTIMIZER_KEYS = ("lr", "weight_decay", "clip_norm")  # ours: the rest goes to the optimizer's class
 
 
@@ -93,12 +95,7 @@ class Setup:
 
 def set_up(config: DictConfig) -> Setup:
     """Returns the run's parts; raises ConfigError or ValueError in one sentence."""
-    groups = {name: config.get(name) for name in _GROUPS}
-    for name in ("model", "data", "method", "regularizer", "optimizer", "schedule", "trainer"):
-        if groups[name] is None and name != "regularizer":
-            raise ConfigError(f"{name} must be one of conf/{name}, got null")
-    root = DictConfig({key: value for key, value in config.items() if key not in _GROUPS})
-    settings = build(root, Settings, key="")
+    settings = _settings(config)
     plugins = settings.plugins
 
     model = build(config.model, Model, key="model")
@@ -108,15 +105,16 @@ def set_up(config: DictConfig) -> Setup:
     optimizer = plain(config.optimizer, key="optimizer")
     make_optimizer = build_partial(config.optimizer, Optimizer, key="optimizer", ours=_OPTIMIZER_KEYS, plugins=plugins)
     make_schedule = build_partial(config.schedule, LRScheduler, key="schedule", plugins=plugins)
+    stepping = build(DictConfig({name: optimizer.get(name) for name in _OPTIMIZER_KEYS}), Stepping, key="optimizer")
+    try_optimizer(make_optimizer, make_schedule)
     make_logger = build_partial(config.logger, Logger, key="logger", plugins=plugins) if config.get("logger") else None
     trainer = _trainer_values(config)
 
     model_config = read_config(model)
     facts = read_facts(model, model_config)
     _check_lengths(settings, facts, method=method, tasks=(target, *retained))
+    method.apply(empty_model(model, model_config))  # one that does not fit the model says so before weights are read
     tokenizer = load_tokenizer(model)
-    own_lr = optimizer.get("lr")
-    auto = settings.micro_batch_tokens == "auto"
     return Setup(
         settings=settings,
         model=model,
@@ -130,15 +128,23 @@ def set_up(config: DictConfig) -> Setup:
         make_optimizer=make_optimizer,
         make_schedule=make_schedule,
         make_logger=make_logger,
-        lr=method.lr * lr_scale(model, parameters=facts.parameters) if own_lr is None else float(own_lr),
-        weight_decay=float(optimizer.get("weight_decay") or 0.0),
-        clip_norm=optimizer.get("clip_norm"),
+        lr=method.lr * lr_scale(model, parameters=facts.parameters) if stepping.lr is None else stepping.lr,
+        weight_decay=stepping.weight_decay,
+        clip_norm=stepping.clip_norm,
         trainer=trainer,
         precision=choose_precision(settings.precision),
-        micro_batch_tokens=micro_batch_tokens(model_config, max_length=settings.max_length)
-        if auto
-        else settings.micro_batch_tokens,
+        micro_batch_tokens=_micro_batch_tokens(settings, model_config),
     )
+
+
+def _settings(config: DictConfig) -> Settings:
+    for name in _NEEDED_GROUPS:
+        if config.get(name) is None:
+            raise ConfigError(f"{name} must be one of conf/{name}, got null")
+    root = DictConfig({key: value for key, value in config.items() if key not in _GROUPS})
+    settings = build(root, Settings, key="")
+    _check_objective(settings.objective)
+    return settings
 
 
 def _regularizers(config: DictConfig, *, plugins: tuple[str, ...]) -> tuple[Regularizer, ...]:
@@ -155,10 +161,18 @@ def _tasks(config: DictConfig) -> tuple[Task, tuple[Task, ...]]:
     return target, tuple(build(entry, Task, key=f"data.retained[{i}]") for i, entry in enumerate(retained))
 
 
+def _check_objective(name: str | None) -> None:
+    metrics = get_args(Metric)
+    known = ["gain", "forgetting.mean", *(f"{where}.{metric}" for where in ("val", "after") for metric in metrics)]
+    if name is not None and name not in known:
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"objective must be gain, forgetting.mean, val.<metric> or after.<metric>, got {name}{hint}")
+
+
 def _trainer_values(config: DictConfig) -> dict[str, object]:
     values = plain(config.trainer, key="trainer")
-    refuse_owned(values)
-    check_arguments(values, Trainer, key="trainer")
+    check_names(values)
+    try_trainer(values)
     return dict(values)
 
 
@@ -171,9 +185,14 @@ def _check_lengths(settings: Settings, facts: ModelFacts, *, method: Method, tas
     needed = method.virtual_tokens + answer + 8
     if settings.max_length < needed:
         raise ConfigError(
-            f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {answer} new tokens, 8 of prompt), "
-            f"got {settings.max_length}"
+            f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {answer} new tokens, "
+            f"8 of prompt), got {settings.max_length}"
         )
+
+
+def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig) -> int:
+    chosen = settings.micro_batch_tokens
+    return micro_batch_tokens(model_config, max_length=settings.max_length) if chosen == "auto" else chosen
 
 
 def _trainable(target: TaskExamples, settings: Settings) -> TaskExamples:

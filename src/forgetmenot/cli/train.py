@@ -39,8 +39,9 @@ def run(config: DictConfig) -> float | None:
     quiet_libraries()
 
     with recording(folder, RunResult(name=folder.name, overrides=list(hydra.overrides.task))) as result:
-        setup = set_up(expand_retained(config))
-        on_rank_zero(save_config)(expand_retained(config), folder, micro_batch_tokens=setup.micro_batch_tokens)
+        config = expand_retained(config)
+        setup = set_up(config)
+        on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
         seed_everything(setup.settings.seed, verbose=False)
         encoded = encode_run(setup.target, setup.retained, encoder=setup.encoder)
         result.seed, result.model = setup.settings.seed, setup.model_facts

@@ -2,39 +2,20 @@
 
 import os
 import sys
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from forgetmenot.config.errors import HYDRA_ERRORS, hydra_sentence
+from forgetmenot.config.errors import HYDRA_ERRORS, hydra_sentence, refuse_null_groups
+from forgetmenot.config.paths import conf_folder, register_resolvers
 
 Story = Callable[[DictConfig], float | None]
 
 USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 """What a user's input can raise; anything else is a bug of ours and keeps its traceback."""
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def conf_folder() -> Path:
-    """Returns the YAML files: inside an installed package, or at the top of a clone."""
-    packaged = _PACKAGE / "conf"
-    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "conf"
-
-
-def register_resolvers() -> None:
-    """Makes ${asset:}, ${folder_name:}, ${short_id:} and ${wandb_offline:} known to OmegaConf."""
-    resolvers: dict[str, tuple[Callable[..., object], bool]] = {
-        "asset": (lambda name: str(_PACKAGE / "assets" / name), False),
-        "folder_name": (_folder_name, False),
-        "short_id": (lambda _: uuid.uuid4().hex[:6], True),  # cached: one id a run, however often it is resolved
-        "wandb_offline": (_wandb_offline, True),
-    }
-    for name, (function, use_cache) in resolvers.items():
-        OmegaConf.register_new_resolver(name, function, use_cache=use_cache, replace=True)
+_OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
 
 
 def run_app(story: Story, *, config_name: str, arguments: list[str]) -> None:
@@ -57,8 +38,9 @@ def run_app(story: Story, *, config_name: str, arguments: list[str]) -> None:
             _tell(error)
             return None
 
-    sys.argv = [command_line[0], *arguments]
+    sys.argv = [command_line[0], *_options_first(arguments)]
     try:
+        refuse_null_groups(arguments)
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
     except USER_ERRORS as error:
         failures += 1
@@ -72,18 +54,17 @@ def run_app(story: Story, *, config_name: str, arguments: list[str]) -> None:
         sys.exit(1)
 
 
+def _options_first(arguments: list[str]) -> list[str]:
+    """Returns the arguments with options before key=value, since argparse takes them in no other order."""
+    options: list[str] = []
+    words: list[str] = []
+    takes_next = False
+    for word in arguments:
+        (options if takes_next or word.startswith("-") else words).append(word)
+        takes_next = word in _OPTIONS_WITH_VALUE
+    return [*options, *words]
+
+
 def _tell(error: Exception) -> None:
     sentence = hydra_sentence(error) if isinstance(error, HYDRA_ERRORS) else " ".join(str(error).split())
     print(f"error: {sentence}", file=sys.stderr)
-
-
-def _folder_name(text: str) -> str:
-    """Keeps letters, digits, '_', '-' and '.', so that a name from the config never leaves its folder."""
-    return "".join(c if c.isalnum() or c in "_-." else "-" for c in str(text)).lstrip(".")
-
-
-def _wandb_offline() -> bool:
-    """Tells whether Weights & Biases has no key to log in with."""
-    import wandb
-
-    return not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key)

@@ -1,10 +1,13 @@
-"""build(): the one way from config to objects. It checks names, types and values, and says what is wrong in one sentence."""
+"""build(): the one way from config to objects.
+
+It checks names, types and values, and says what is wrong in one sentence.
+"""
 
 import importlib
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +17,8 @@ from forgetmenot.config.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
+_LISTED = 15  # more keys than this are not listed in a sentence
+
 _ROOMS = ("forgetmenot", "torch", "lightning")
 """Packages whose classes `_target_` may name; a user's own are listed under `plugins`."""
 
@@ -22,9 +27,9 @@ def build(node: DictConfig, base: type[T], *, key: str, plugins: Sequence[str] =
     """Returns the dataclass that `node` describes: `base`, or the subclass of it that `_target_` names."""
     values = plain(node, key=key)
     target = _target(values.pop("_target_", None), base=base, key=key, plugins=plugins)
+    assert is_dataclass(target)
     hints = get_type_hints(target)
-    names = [field.name for field in fields(target)]
-    _refuse_unknown(values, names, key=key)
+    _refuse_unknown(values, [f.name for f in fields(target)], key=key)
     needed = [f.name for f in fields(target) if f.default is MISSING and f.default_factory is MISSING]
     _refuse_missing(values, needed, key=key)
     typed = {name: _typed(value, hints[name], key=_join(key, name)) for name, value in values.items()}
@@ -35,34 +40,32 @@ def build(node: DictConfig, base: type[T], *, key: str, plugins: Sequence[str] =
 
 
 def build_partial(
-    node: DictConfig, base: type[T], *, key: str, ours: Sequence[str] = (), plugins: Sequence[str] = ()
-) -> Callable[..., T]:
+    node: DictConfig,
+    base: type[T],
+    *,
+    key: str,
+    ours: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+) -> partial[T]:
     """Returns the class of torch or Lightning that `node` names, holding its settings and waiting for the rest.
 
-    Settings are checked against the class's own argument names; the keys in `ours` are read elsewhere.
+    Settings are checked against the class's own argument names; those in `ours` are read elsewhere.
     """
     values = plain(node, key=key)
     target = _target(values.pop("_target_", None), base=base, key=key, plugins=plugins)
-    names = [name for name in inspect.signature(target).parameters if name != "self"]
-    _refuse_unknown(values, [*names, *ours], key=key)
+    taken = inspect.signature(target).parameters.values()
+    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in taken):  # else it takes any name
+        _refuse_unknown(values, [*(parameter.name for parameter in taken), *ours], key=key)
     return partial(target, **{name: value for name, value in values.items() if name not in ours})
 
 
 def plain(node: DictConfig | Mapping[str, object], *, key: str) -> dict[str, Any]:
     """Returns the node as a plain dict with interpolations resolved; a value that has to be given must be there."""
     config = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(f"{_join(key, missing[0])} must be given, got nothing; add {_join(key, missing[0])}=VALUE")
+    _refuse_missing([str(name) for name in config if not OmegaConf.is_missing(config, name)], list(config), key=key)
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items()}
-
-
-def check_arguments(values: Mapping[str, object], function: Callable[..., object], *, key: str) -> None:
-    """Raises ConfigError where `values` has a name that `function` does not take."""
-    names = [name for name in inspect.signature(function).parameters if name != "self"]
-    _refuse_unknown(values, names, key=key)
 
 
 def _target(path: str | None, *, base: type[T], key: str, plugins: Sequence[str]) -> type[T]:
@@ -88,14 +91,13 @@ def _refuse_unknown(values: Mapping[str, object], known: Sequence[str], *, key: 
         if name not in known:
             hint = did_you_mean(name, known, prefix=f"{key}." if key else "")
             place = f"of {key}" if key else "of the run"
-            raise ConfigError(
-                f"{_join(key, name)} must be a key {place} ({', '.join(sorted(known))}), got {name}{hint}"
-            )
+            listed = f" ({', '.join(sorted(known))})" if len(known) <= _LISTED else ""
+            raise ConfigError(f"{_join(key, name)} must be a key {place}{listed}, got {name}{hint}")
 
 
-def _refuse_missing(values: Mapping[str, object], needed: Sequence[str], *, key: str) -> None:
+def _refuse_missing(given: Collection[str], needed: Sequence[str], *, key: str) -> None:
     for name in needed:
-        if name not in values:
+        if name not in given:
             raise ConfigError(f"{_join(key, name)} must be given, got nothing; add {_join(key, name)}=VALUE")
 
 
@@ -121,8 +123,9 @@ def _fit(value: object, hint: Any, *, key: str) -> tuple[bool, object]:
         item = get_args(hint)[0]
         return True, tuple(_typed(v, item, key=f"{key}[{i}]") for i, v in enumerate(value))
     if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number, float(value) if number else value  # type: ignore[arg-type]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False, value
+        return True, float(value)
     if hint is type(None):
         return value is None, value
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), value

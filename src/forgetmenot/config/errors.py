@@ -1,10 +1,17 @@
 """Errors in what a user gave, and Hydra's own errors, as one sentence: `<key> must be <rule>, got <value>`."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from forgetmenot.config.paths import choices
+from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS
+
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
 
 
 class ConfigError(ValueError):
@@ -13,8 +20,17 @@ class ConfigError(ValueError):
 
 def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Returns "; did you mean X?" for the closest known word, or nothing."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {prefix}{close[0]}?" if close else ""
+
+
+def refuse_null_groups(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for GROUP=null, which Hydra refuses without naming the group."""
+    for word in arguments:
+        match = re.fullmatch(r"(\w+)=(?:null|None)?", word)
+        if match and choices(match[1]):
+            way_out = f"; {match[1]}=[] takes none" if match[1] == "regularizer" else ""
+            raise ConfigError(f"{match[1]} must be one of {', '.join(choices(match[1]))}, got null{way_out}")
 
 
 def hydra_sentence(error: Exception) -> str:
@@ -35,29 +51,28 @@ def hydra_sentence(error: Exception) -> str:
 def _missing_choice(error: MissingConfigException) -> str:
     missing = error.missing_cfg_file or ""
     group, _, choice = missing.rpartition("/")
-    if error.options is None:
+    options = sorted(error.options or choices(group))
+    if not options:
         return f"{missing} must be a config of conf/ or of --config-dir, got a name that is not there"
-    options = sorted(option for option in error.options)
     return (
         f"{group} must be one of {', '.join(options)}, got {choice}{did_you_mean(choice, options, prefix=f'{group}=')}"
     )
 
 
 def _unknown_key(error: OmegaConfBaseException) -> str:
-    key = error.full_key
-    parent = error.parent_node
-    known = [str(name) for name in parent] if parent is not None and hasattr(parent, "keys") else []
-    word = str(error.key)
-    where, _, _ = key.rpartition(".")
+    key = str(error.full_key)
+    where, _, word = key.rpartition(".")
+    if where == "trainer" and word in TRAINER_KEYS_OF_OURS:
+        return f"{key} must be set by {TRAINER_KEYS_OF_OURS[word]}, got {key}"
+    known = [str(name) for name in error.parent_node] if isinstance(error.parent_node, DictConfig) else []
     if not known or word in known:
         return f"{key} must be a setting that can take this value, got: {_first_line(error)}"
-    prefix = f"{where}." if where else ""
     place = f"of {where}" if where else "of the run"
-    return f"{key} must be a key {place} ({', '.join(known)}), got {word}{did_you_mean(word, known, prefix=prefix)}"
+    hint = did_you_mean(word, known, prefix=f"{where}." if where else "")
+    if where == "trainer" and not hint:
+        hint = f"; +{key}=VALUE adds another argument of lightning.Trainer"
+    return f"{key} must be a key {place} ({', '.join(name for name in known if name != '_target_')}), got {word}{hint}"
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException)

@@ -3,6 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
+TRAINER_KEYS_OF_OURS = {
+    "precision": "precision",
+    "max_epochs": "epochs",
+    "max_steps": "max_steps",
+    "accumulate_grad_batches": "micro_batch_tokens",
+    "gradient_clip_val": "optimizer.clip_norm",
+    "limit_test_batches": "a data set with fewer test rows",
+    "logger": "logger",
+    "callbacks": "a class of your own under plugins",
+}
+"""Arguments of lightning.Trainer that have a key of ours; a run is always scored on the whole test split."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

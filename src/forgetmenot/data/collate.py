@@ -1,7 +1,7 @@
 """Pads encoded rows into batches, laid out [pad][virtual tokens][prompt][completion] with explicit positions.
 
-Virtual tokens get ids from `first_virtual_id` up: a soft prompt is extra vocabulary, so training and generation, with or
-without padding, see the same layout (method/prompt.py holds its embeddings).
+Virtual tokens get ids from `first_virtual_id` up: a soft prompt is extra vocabulary, so training and generation, with
+or without padding, see the same layout (method/prompt.py holds its embeddings).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Pads for one model: its padding token, its virtual tokens, and how its decoder starts (None for a causal model)."""
+    """Pads for one model: its padding token, its virtual tokens, how its decoder starts (None for a causal model)."""
 
     pad_id: int
     num_virtual_tokens: int

@@ -1,6 +1,7 @@
 """Turns examples into token ids: the only place that tokenizes, so BOS, EOS and cutting are decided once.
 
-A row is [BOS][prompt][completion][EOS] with the completion and EOS as labels; plain text is cut into pieces of max_length.
+A row is [BOS][prompt][completion][EOS] with the completion and EOS as labels; plain text is cut into pieces of
+max_length.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +41,7 @@ class Encoder:
     is_encoder_decoder: bool
 
     def training_rows(self, examples: Sequence[Example]) -> EncodedSplit:
-        """Returns training rows: a prompt that is too long is cut, an example whose completion alone does not fit is dropped."""
+        """Returns training rows: a prompt too long is cut, an example whose completion alone is too long is dropped."""
         return self._rows(examples, reserve=0, keep_all=False)
 
     def scoring_rows(self, examples: Sequence[Example], *, max_new_tokens: int) -> EncodedSplit:
@@ -48,33 +49,34 @@ class Encoder:
         return self._rows(examples, reserve=max_new_tokens, keep_all=True)
 
     def prompts(self, examples: Sequence[Example], *, max_new_tokens: int) -> list[np.ndarray]:
-        """Returns the prompts alone, cut so that `max_new_tokens` fit behind them."""
-        room = self.max_length - (0 if self.is_encoder_decoder else max_new_tokens)
-        return [self._prompt(ids, room=room)[0] for ids in self._tokenize(example.prompt for example in examples)]
+        """Returns the prompts alone, cut as those of `scoring_rows`."""
+        return [self._fit(*pair, reserve=max_new_tokens)[0] for pair in self._pairs(examples)]
 
     def _rows(self, examples: Sequence[Example], *, reserve: int, keep_all: bool) -> EncodedSplit:
         rows: list[Encoded] = []
         indices: list[int] = []
         truncated = dropped = 0
-        prompts = self._tokenize(example.prompt for example in examples)
-        completions = self._tokenize(example.completion for example in examples)
-        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            completion = np.append(completion, self._eos).astype(np.int32)
+        for index, (prompt, completion) in enumerate(self._pairs(examples)):
             if not len(prompt):
                 pieces = list(self._pieces(completion))
                 rows += pieces
                 indices += [index] * len(pieces)
                 continue
-            most = self.max_length - len(self._bos) - 1  # leaves one token of prompt
-            if len(completion) > most and not keep_all:
+            if len(completion) > self._longest_completion and not keep_all:
                 dropped += 1
                 continue
-            cut_completion = completion[:most]
-            prompt, cut = self._prompt(prompt, room=self.max_length - max(len(cut_completion), reserve))
-            truncated += cut or len(cut_completion) < len(completion)
-            rows.append(self._join(prompt, cut_completion))
+            fitted = self._fit(prompt, completion, reserve=reserve)
+            rows.append(self._join(*fitted))
             indices.append(index)
+            truncated += len(fitted[0]) < len(prompt) + self._frame or len(fitted[1]) < len(completion)
         return EncodedSplit(rows=tuple(rows), example_indices=tuple(indices), truncated=truncated, dropped=dropped)
+
+    def _pairs(self, examples: Sequence[Example]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields each example's prompt and its completion with EOS."""
+        prompts = self._tokenize(example.prompt for example in examples)
+        completions = self._tokenize(example.completion for example in examples)
+        for prompt, completion in zip(prompts, completions, strict=True):
+            yield prompt, np.append(completion, self._eos).astype(np.int32)
 
     def _tokenize(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
         texts = list(texts)
@@ -85,12 +87,16 @@ class Encoder:
             ]:
                 yield np.asarray(ids, dtype=np.int32)
 
-    def _prompt(self, ids: np.ndarray, *, room: int) -> tuple[np.ndarray, bool]:
-        """Returns [BOS][prompt] in at most `room` tokens, and whether it was cut. An encoder's prompt ends with EOS."""
+    def _fit(self, prompt: np.ndarray, completion: np.ndarray, *, reserve: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns [BOS][prompt], an encoder's with EOS, and the completion.
+
+        The prompt is cut so that the completion, and `reserve` tokens, fit behind it.
+        """
+        completion = completion[: self._longest_completion]
+        space = max(1, self.max_length - max(len(completion), reserve) - self._frame)
+        cut = prompt if len(prompt) <= space else prompt[-space:] if self.truncate == "left" else prompt[:space]
         tail = self._eos if self.is_encoder_decoder else self._eos[:0]
-        space = max(1, room - len(self._bos) - len(tail))
-        cut = ids if len(ids) <= space else ids[-space:] if self.truncate == "left" else ids[:space]
-        return np.concatenate([self._bos, cut, tail]).astype(np.int32), len(cut) < len(ids)
+        return np.concatenate([self._bos, cut, tail]).astype(np.int32), completion
 
     def _join(self, prompt: np.ndarray, completion: np.ndarray) -> Encoded:
         length = len(prompt) + len(completion)
@@ -106,8 +112,9 @@ class Encoder:
         Each starts with the last token of the one before, as context only: so every token is a label once.
         """
         if self.is_encoder_decoder:
-            for start in range(0, len(text), self.max_length):
-                piece = text[start : start + self.max_length]
+            size = self.max_length - 1  # the encoder reads one token, EOS
+            for start in range(0, len(text), size):
+                piece = text[start : start + size]
                 yield Encoded(input_ids=self._eos, labels=piece, num_tokens=len(piece) + 1)
             return
         ids = np.concatenate([self._bos, text]).astype(np.int32)
@@ -116,6 +123,16 @@ class Encoder:
             labels = piece.copy()
             labels[0] = IGNORE_INDEX  # nothing stands before it to predict it from
             yield Encoded(input_ids=piece, labels=labels, num_tokens=len(piece))
+
+    @property
+    def _frame(self) -> int:
+        """Tokens that stand around a prompt: BOS, and EOS behind an encoder's."""
+        return len(self._bos) + self.is_encoder_decoder
+
+    @property
+    def _longest_completion(self) -> int:
+        """Tokens of the longest completion, EOS among them, that leaves one token of prompt."""
+        return self.max_length - self._frame - 1
 
     @property
     def _bos(self) -> np.ndarray:

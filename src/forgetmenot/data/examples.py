@@ -46,7 +46,7 @@ def read_examples(task: Task, *, seed: int) -> TaskExamples:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedRun:
-    """All that a run reads: the target's training rows, its bounded validation set, and the test sets, the target's first."""
+    """All that a run reads: the target's training rows, its bounded validation set, test sets, the target's first."""
 
     train: EncodedSplit
     validation: ScoringSet

@@ -1,7 +1,7 @@
 """Plans training: which examples form a step, and how each step is cut into micro-batches for the ranks.
 
-Learning depends on `batch_size` alone. Lengths only decide how a step is cut, so that little is padded and no forward pass
-holds more than `micro_batch_tokens`. Position k of a plan is a function of (seed, k).
+Learning depends on `batch_size` alone. Lengths only decide how a step is cut, so that little is padded and no forward
+pass holds more than `micro_batch_tokens`. Position k of a plan is a function of (seed, k).
 """
 
 from dataclasses import dataclass

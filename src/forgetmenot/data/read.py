@@ -1,16 +1,22 @@
 """Reads a data set, a folder, a file or a hub id, into records that know their file and line.
 
-jsonl and csv are read here, line by line, so that an error can name the line; parquet and the hub go through `datasets`.
+jsonl and csv are read here, line by line, so that an error can name the line; parquet goes through pyarrow and the hub
+through `datasets`.
 """
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from forgetmenot.data.types import Record
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Splits = dict[str, list[Record]]
 
@@ -62,7 +68,7 @@ def _read_file(file: Path) -> list[Record]:
     try:
         records = list(reader(file))
     except UnicodeDecodeError as error:
-        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise ValueError(
             f"{file} line {line}: must be UTF-8 text, got byte 0x{error.object[error.start]:02x}; "
             f"save the file as UTF-8"
@@ -72,8 +78,13 @@ def _read_file(file: Path) -> list[Record]:
     return records
 
 
+def _read_text(file: Path) -> str:
+    """Returns the file as text without a byte order mark; decoded whole, so that a wrong byte's line is known."""
+    return file.read_bytes().decode("utf-8").removeprefix("\ufeff")
+
+
 def _read_jsonl(file: Path) -> Iterator[Record]:
-    text = file.read_bytes().decode("utf-8-sig")  # whole, so that a wrong byte's offset is the file's
+    text = _read_text(file)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -83,15 +94,17 @@ def _read_jsonl(file: Path) -> Iterator[Record]:
             raise ValueError(f"{file} line {number}: must be one JSON object, got broken JSON ({error.msg})") from error
         if not isinstance(values, dict):
             raise ValueError(f"{file} line {number}: must be one JSON object, got {type(values).__name__}")
+        if any("\ud800" <= c <= "\udfff" for value in values.values() if isinstance(value, str) for c in value):
+            raise ValueError(f"{file} line {number}: must be whole characters, got half of a surrogate pair")
         yield Record(values=values, file=str(file), line=number)
 
 
 def _read_csv(file: Path) -> Iterator[Record]:
-    text = file.read_bytes().decode("utf-8-sig")
+    text = _read_text(file)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise ValueError(f"{file} line {line}: must be text, got a zero byte; is this a csv file?")
-    rows = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for values in rows:
             if None in values or None in values.values():
@@ -100,19 +113,19 @@ def _read_csv(file: Path) -> Iterator[Record]:
                 )
             yield Record(values=dict(values), file=str(file), line=rows.line_num)
     except csv.Error as error:
-        raise ValueError(f"{file} line {rows.line_num}: must be csv, got {error}") from error
+        raise ValueError(f"{file} line {rows.reader.line_num}: must be csv, got {error}") from error
 
 
 def _read_parquet(file: Path) -> Iterator[Record]:
+    import datasets
     import pyarrow
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
-    except pyarrow.ArrowInvalid as error:
+        rows = datasets.Dataset(pyarrow.parquet.read_table(file))
+    except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{file} must be a parquet file, got something else ({str(error).splitlines()[0]})") from error
-    for number, values in enumerate(rows, start=1):
-        yield Record(values=values, file=str(file), line=number)
+    yield from _hub_records(rows, place=str(file))
 
 
 def _read_hub(path: str) -> Splits:
@@ -129,7 +142,7 @@ def _read_hub(path: str) -> Splits:
     return {split: _hub_records(loaded[name], place=f"{path} {name}") for split, name in names.items() if name}
 
 
-def _hub_records(rows: "datasets.Dataset", *, place: str) -> list[Record]:  # noqa: F821
+def _hub_records(rows: "Dataset", *, place: str) -> list[Record]:
     from datasets import ClassLabel
 
     labels = {name: feature for name, feature in rows.features.items() if isinstance(feature, ClassLabel)}

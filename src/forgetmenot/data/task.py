@@ -61,10 +61,13 @@ class Task:
         """Returns the record's prompt, completion and references; raises ValueError with its file and line."""
         prompt = "" if self.prompt is None else _fill(self.prompt, record=record, key="data.prompt")
         completion = _fill(self.completion, record=record, key="data.completion")
+        if self.answers and not prompt:
+            raise ValueError(f"{record.place}: the prompt must not be empty where data.metric is {self.metric}")
         if not completion.strip():
             raise ValueError(f"{record.place}: the completion must not be empty (data.completion={self.completion!r})")
-        own = self.references is not None and self.references in record.values
-        references = _texts(self.references, record=record) if own else (completion,)
+        references: tuple[str, ...] = (completion,)
+        if self.references is not None and self.references in record.values:
+            references = _texts(self.references, record=record)
         return Example(
             prompt=prompt + self.separator if prompt else "",
             completion=completion,

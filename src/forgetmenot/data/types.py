@@ -57,7 +57,10 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Padded tensors of one forward pass: [pad][virtual tokens][prompt][completion], positions counted without padding."""
+    """Padded tensors of one forward pass: [pad][virtual tokens][prompt][completion].
+
+    Positions are counted without padding.
+    """
 
     input_ids_BT: Tensor
     attention_mask_BT: Tensor
@@ -68,7 +71,7 @@ class Batch:
     def to(self, device: torch.device, **options: bool) -> Self:
         """Returns the batch on `device` (Lightning calls this, and passes `non_blocking`)."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v if v is None else v.to(device, **options) for k, v in tensors.items()})
+        return replace(self, **{k: v.to(device, **options) for k, v in tensors.items() if v is not None})
 
 
 @dataclass(frozen=True, kw_only=True)

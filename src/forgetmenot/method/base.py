@@ -16,10 +16,10 @@ class Method(ABC):
     lr: float
 
     freezes_base: ClassVar[bool] = True
-    """Whether the base's own weights stay as they are: then they are held in low precision and only an adapter is saved."""
+    """Whether the base's own weights stay as they are: they are then held in low precision, and an adapter is saved."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
+        if not self.lr > 0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
 
     @property

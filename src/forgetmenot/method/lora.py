@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import PreTrainedModel
 
 from forgetmenot.method.base import Method
+from forgetmenot.model.layers import linear_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Lora(Method):
         super().__post_init__()
         if self.rank < 1:
             raise ValueError(f"rank must be at least 1, got {self.rank}")
-        if self.alpha <= 0:
+        if not self.alpha > 0:
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
@@ -33,19 +35,26 @@ class Lora(Method):
         """Returns peft's model; a fresh one answers as the base does, since B starts at 0."""
         encoder_decoder = model.config.is_encoder_decoder
         every_layer = self.target_modules == ("all-linear",)
+        if not every_layer:
+            self._check_targets(model)
         config = LoraConfig(
             task_type=TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM,
             r=self.rank,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft declares int but divides it by r: any number works
             lora_dropout=self.dropout,
             target_modules="all-linear" if every_layer else list(self.target_modules),
         )
-        try:
-            return get_peft_model(model, config)
-        except ValueError as error:
-            raise ValueError(
-                f"method.target_modules must name layers of the model, got {list(self.target_modules)} ({error})"
-            ) from error
+        # peft's wrapper is no PreTrainedModel, but passes on to the base whatever it does not have itself
+        return cast(PreTrainedModel, get_peft_model(model, config))
+
+    def _check_targets(self, model: PreTrainedModel) -> None:
+        layers = linear_layers(model)
+        for target in self.target_modules:
+            if not any(name == target or name.endswith(f".{target}") for name in layers):
+                known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+                raise ValueError(
+                    f"method.target_modules must be [all-linear] or names of linear layers ({known}), got {target}"
+                )
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the adapter in peft's layout."""

@@ -1,8 +1,8 @@
 """Prompt tuning: learned virtual tokens before each prompt (Lester et al. 2021, https://arxiv.org/abs/2104.08691).
 
-peft makes and keeps the weights. Where they stand is ours: virtual tokens are extra vocabulary, with ids from the end of the
-embedding table up, which collate.py puts between padding and prompt. So training, scoring and `generate` need no other path,
-and a row answers the same alone and in a padded batch.
+peft makes and keeps the weights. Where they stand is ours: virtual tokens are extra vocabulary, with ids from the end
+of the embedding table up, which collate.py puts between padding and prompt. So training, scoring and `generate` need no
+other path, and a row answers the same alone and in a padded batch.
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ class VirtualTokenEmbedding(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The base's own table, for code of transformers that looks at an embedding's dtype and size."""
-        return self.base.weight
+        return self.base.get_parameter("weight")
 
     def forward(self, input_ids_BT: Tensor) -> Tensor:
         """Returns (B, T, hidden); ids past the base's table come from the soft prompt."""
-        first = self.base.weight.shape[0]
+        first = self.weight.shape[0]
         virtual_BT = input_ids_BT >= first
         embedded_BTD = self.base(input_ids_BT.masked_fill(virtual_BT, 0))
         prompt_BTD = self.prompt((input_ids_BT - first).clamp(min=0, max=self.config.num_virtual_tokens - 1))
@@ -68,6 +68,7 @@ class Prompt(Method):
         )
         peft_model = get_peft_model(model, config)
         prompt = peft_model.prompt_encoder["default"]
+        assert isinstance(prompt, PromptEmbedding)
         base = model.requires_grad_(False)
         base.set_input_embeddings(
             VirtualTokenEmbedding(base.get_input_embeddings(), prompt=prompt, config=peft_model.active_peft_config)
@@ -84,4 +85,4 @@ class Prompt(Method):
             folder / "adapter_model.safetensors",
         )
         embedding.config.inference_mode = True
-        embedding.config.save_pretrained(folder)
+        embedding.config.save_pretrained(str(folder))

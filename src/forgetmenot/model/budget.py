@@ -1,4 +1,4 @@
-"""How many tokens one forward pass may hold on a machine: a fixed figure from the model's shape and the memory there is."""
+"""How many tokens one forward pass may hold on a machine: a figure fixed by model shape and the memory there is."""
 
 import os
 

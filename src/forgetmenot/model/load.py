@@ -2,11 +2,13 @@
 
 import inspect
 import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -31,7 +33,7 @@ class Model:
     trust_remote_code: bool
 
     def __post_init__(self) -> None:
-        if self.lr_scale != "auto" and self.lr_scale <= 0:
+        if self.lr_scale != "auto" and not self.lr_scale > 0:
             raise ValueError(f"lr_scale must be auto or a number above 0, got {self.lr_scale}")
 
 
@@ -63,17 +65,17 @@ def read_config(model: Model) -> PretrainedConfig:
     if not folder.exists() and (model.path.startswith((".", "/", "~")) or model.path.count("/") > 1):
         raise ValueError(f"model.path must be an existing folder or a hub id, got {model.path}")
     try:
-        return AutoConfig.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
+        config: PretrainedConfig = AutoConfig.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model.path must be a model that transformers can read, got {model.path} ({_first(error)})"
         ) from error
+    return config
 
 
 def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
-    """Returns the facts of a model from an empty copy on the meta device: no weight is read."""
-    with torch.device("meta"):
-        empty = _auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
+    """Returns the facts of a model from an empty copy: no weight is read."""
+    empty = empty_model(model, config)
     parameters = inspect.signature(empty.forward).parameters
     text = config.get_text_config()
     return ModelFacts(
@@ -81,19 +83,33 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
         architecture="seq2seq" if config.is_encoder_decoder else "causal",
         is_encoder_decoder=bool(config.is_encoder_decoder),
         context=getattr(text, "max_position_embeddings", None),
-        embedding_rows=empty.get_input_embeddings().weight.shape[0],
+        embedding_rows=empty.get_input_embeddings().get_parameter("weight").shape[0],
         decoder_start_id=getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None,
         takes_position_ids="position_ids" in parameters,
         takes_logits_to_keep="logits_to_keep" in parameters,
     )
 
 
+def empty_model(model: Model, config: PretrainedConfig) -> PreTrainedModel:
+    """Returns the model on the meta device, all shapes and no weights."""
+    draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
+    try:
+        with torch.device("meta"):
+            return draw(config, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model.path must be a model that answers text with text, got {model.path} ({_first(error)})"
+        ) from error
+
+
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """Returns the model's tokenizer; padding falls back to EOS, since labels are masked by length and never by token."""
+    """Returns the model's tokenizer; padding falls back to EOS: labels are masked by length and never by token."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise ValueError(f"model.path must hold a tokenizer, got {model.path} ({_first(error)})") from error
+    if not tokenizer("a word", add_special_tokens=False)["input_ids"]:
+        raise ValueError(f"model.path must hold a tokenizer with a vocabulary, got {model.path} without one")
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"model.path must hold a tokenizer with an EOS token (every completion ends with it), got {model.path}"
@@ -106,17 +122,28 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
 def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     """Returns the model with its weights in `dtype`; `weights: random` draws them by `seed`."""
     if model.weights == "random":
+        draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return _auto_class(config).from_config(config, dtype=dtype, trust_remote_code=model.trust_remote_code)
+            return draw(config, dtype=dtype, trust_remote_code=model.trust_remote_code)
+    read = cast(Callable[..., tuple[PreTrainedModel, dict[str, Collection[str]]]], _auto_class(config).from_pretrained)
     try:
-        return _auto_class(config).from_pretrained(
-            _place(model), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=model.trust_remote_code
+        loaded, info = read(
+            _place(model),
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=model.trust_remote_code,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"model.path must hold weights that transformers can read, got {model.path} ({_first(error)})"
         ) from error
+    if info["missing_keys"]:  # transformers would draw them at random
+        first = min(info["missing_keys"])
+        raise ValueError(f"model.path must hold all weights of the model, got {model.path} without {first}")
+    return loaded
 
 
 def lr_scale(model: Model, *, parameters: int) -> float:

@@ -1,4 +1,7 @@
-"""L2-SP: weights are pulled back to where they started (Li, Grandvalet, Davoine 2018, https://arxiv.org/abs/1802.01483, eq. 2)."""
+"""L2-SP: weights are pulled back to where they started.
+
+Equation 2 of Li, Grandvalet, Davoine 2018, https://arxiv.org/abs/1802.01483.
+"""
 
 from dataclasses import dataclass
 

@@ -23,15 +23,20 @@ def result_table(result: RunResult) -> Table:
         table.add_column(heading, justify="right")
     for name, task in result.tasks.items():
         metric = task["metric"]
-        before, after = task["before"][metric], task["after"][metric]
         gain, forgotten = result.gain.get(name), result.forgetting["tasks"].get(name)
         note = f" ({task['reason']})" if task.get("reason") else ""
         table.add_row(
-            name, task["role"], metric, f"{before:.3f}", f"{after:.3f}", _signed(gain), _signed(forgotten) + note
+            name,
+            task["role"],
+            metric,
+            _number(task["before"][metric], ".3f"),
+            _number(task["after"][metric], ".3f"),
+            _number(gain, "+.3f"),
+            _number(forgotten, "+.3f") + note,
         )
     mean = result.forgetting["mean"]
     table.add_section()
-    table.add_row("mean of what counts", "retained", "", "", "", "", "none counts" if mean is None else _signed(mean))
+    table.add_row("mean of what counts", "retained", "", "", "", "", _number(mean, "+.3f") or "none counts")
     return table
 
 
@@ -39,13 +44,15 @@ def cost_sentence(result: RunResult) -> str:
     """Returns what the run cost, in one sentence with units."""
     assert result.cost and result.method and result.model
     cost, method = result.cost, result.method
+    speed = _number(cost["train_tokens_per_second"], ",.0f") or "unknown"
+    memory = cost["peak_memory_bytes"]
+    peak = "unknown" if memory is None else f"{memory / 1e9:.2f} GB"
     return (
         f"Trained {method['trainable_percent']:.1f}% of {result.model['parameters'] / 1e6:.1f} M parameters "
-        f"in {cost['train_seconds']:.0f} s ({cost['train_tokens_per_second']:,.0f} tokens a second, "
-        f"peak {cost['peak_memory_bytes'] / 1e9:.2f} GB), scored in {cost['evaluate_seconds']:.0f} s, "
-        f"saved {method['saved_bytes'] / 1e6:.2f} MB."
+        f"in {cost['train_seconds']:.0f} s ({speed} tokens a second, peak memory {peak}), "
+        f"scored in {cost['evaluate_seconds']:.0f} s, saved {method['saved_bytes'] / 1e6:.2f} MB."
     )
 
 
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.3f}"
+def _number(value: float | None, layout: str) -> str:
+    return "" if value is None else format(value, layout)

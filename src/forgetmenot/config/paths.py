@@ -1,0 +1,51 @@
+"""Where the YAML files, the embedded assets and a run's folder lie."""
+
+import netrc
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_WANDB_HOST = "api.wandb.ai"
+
+
+def conf_folder() -> Path:
+    """Returns the YAML files: inside an installed package, or at the top of a clone."""
+    packaged = _PACKAGE / "conf"
+    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "conf"
+
+
+def choices(group: str) -> list[str]:
+    """Returns the names that conf/ has for a group; none where there is no such group."""
+    return sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
+
+
+def register_resolvers() -> None:
+    """Makes ${asset:}, ${folder_name:}, ${short_id:} and ${wandb_offline:} known to OmegaConf."""
+    resolvers: dict[str, tuple[Callable[..., object], bool]] = {
+        "asset": (lambda name: str(_PACKAGE / "assets" / name), False),
+        "folder_name": (_folder_name, False),
+        "short_id": (lambda _: uuid.uuid4().hex[:6], True),  # cached: one id a run, however often it is resolved
+        "wandb_offline": (_wandb_offline, True),
+    }
+    for name, (function, use_cache) in resolvers.items():
+        OmegaConf.register_new_resolver(name, function, use_cache=use_cache, replace=True)
+
+
+def _folder_name(text: str) -> str:
+    """Keeps letters, digits, '_', '-' and '.', so that a name from the config never leaves its folder."""
+    return "".join(c if c.isalnum() or c in "_-." else "-" for c in str(text)).lstrip(".")
+
+
+def _wandb_offline() -> bool:
+    """Tells whether Weights & Biases has no key to log in with, as `wandb login` keeps it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return False
+    host = os.environ.get("WANDB_BASE_URL", _WANDB_HOST).removeprefix("https://").removeprefix("http://").rstrip("/")
+    try:
+        return netrc.netrc().authenticators(host) is None
+    except (OSError, netrc.NetrcParseError):
+        return True

@@ -1,0 +1,166 @@
+"""`train` from end to end: its numbers can be repeated, sweeps, and every way out leaves an honest record."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tiny_runs import Finished, Train, finish, read_lines, read_result
+
+from forgetmenot.cli import train as story
+from forgetmenot.module import AdaptationModule
+
+Facts = dict[str, object]
+
+
+def _numbers(result: Facts) -> Facts:
+    """Returns what a repetition has to meet exactly: everything but times, memory and names."""
+    kept = {key: result[key] for key in ("seed", "model", "method", "data", "tasks", "gain", "forgetting")}
+    cost = result["cost"]
+    assert isinstance(cost, dict)
+    return {**kept, "train_tokens": cost["train_tokens"], "prompt_tokens": cost["prompt_tokens_per_example"]}
+
+
+def _stepping(monkeypatch: pytest.MonkeyPatch, at: int, action: Callable[[], None]) -> None:
+    """Has `action` happen in the training step `at`, counted from 0."""
+    original = AdaptationModule.training_step
+
+    def step(self: AdaptationModule, batch: object, index: int) -> None:
+        if self.global_step == at:
+            action()
+        original(self, batch, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AdaptationModule, "training_step", step)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_is_repeated_from_its_config_yaml_with_the_same_numbers(finished_run: Finished, tmp_path: Path) -> None:
+    again = finish(["--config-dir", str(finished_run.folder), "--config-name", "config"], tmp_path)
+    assert again.code == 0, again.stderr
+    assert _numbers(read_result(again.folder)) == _numbers(read_result(finished_run.folder))
+    assert (again.folder / "config.yaml").read_text() == (finished_run.folder / "config.yaml").read_text()
+    for task in ("mood", "kept"):
+        name = f"predictions/{task}.jsonl"
+        assert (again.folder / name).read_text() == (finished_run.folder / name).read_text()
+
+
+@pytest.mark.slow
+def test_another_seed_gives_other_numbers(finished_run: Finished, tmp_path: Path) -> None:
+    other = finish(["--config-dir", str(finished_run.folder), "--config-name", "config", "seed=1"], tmp_path)
+    first, second = read_result(finished_run.folder), read_result(other.folder)
+    assert first["tasks"]["mood"]["after"]["loss"] != second["tasks"]["mood"]["after"]["loss"]  # type: ignore[index]
+
+
+def test_regularized_is_full_fine_tuning_with_l2_sp_and_saves_a_whole_model(train: Train) -> None:
+    done = train("method=regularized", "max_steps=2")
+    result, config = read_result(done.folder), OmegaConf.load(done.folder / "config.yaml")
+    assert result["method"]["name"] == "regularized" and result["method"]["trainable_percent"] == 100  # type: ignore[index]
+    assert list(config.regularizer) == ["l2_sp"]
+    assert (done.folder / "model" / "model.safetensors").is_file() and not (done.folder / "adapter").exists()
+
+
+@pytest.mark.slow
+def test_a_strong_l2_sp_keeps_the_weights_nearer_to_their_start(train: Train, tmp_path: Path) -> None:
+    losses = []
+    for choice in ("regularizer=[]", "regularizer=l2_sp"):
+        weight = ["regularizer.l2_sp.weight=1000"] if choice.endswith("l2_sp") else []
+        done = train("method=full", choice, *weight, "optimizer.lr=0.01", "schedule=constant", "seed=3")
+        assert done.code == 0, done.stderr
+        result = read_result(sorted(done.folders)[-1])
+        losses.append(result["tasks"]["mood"]["after"]["loss"])  # type: ignore[index]
+    assert losses[0] < losses[1], "held weights learn less"
+
+
+def test_a_sweep_gives_each_member_a_folder_of_its_own_and_an_objective(
+    tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives: list[float | None] = []
+    original = story.run
+    monkeypatch.setattr(story, "run", lambda config: objectives.append(original(config)) or objectives[-1])
+    done = finish(["-m", *tiny_arguments, "max_steps=1", "method=lora", "method.rank=2,4"], tmp_path)
+    assert done.code == 0, done.stderr
+    assert [read_result(folder)["status"] for folder in done.folders] == ["complete", "complete"]
+    trained = [read_result(folder)["method"]["trainable_parameters"] for folder in done.folders]  # type: ignore[index]
+    assert trained[1] == 2 * trained[0]
+    assert [folder.name[:2] for folder in done.folders] == ["0_", "1_"]
+    assert len(objectives) == 2 and all(isinstance(value, float) for value in objectives)
+
+
+def test_a_member_that_fails_does_not_stop_the_sweep(tmp_path: Path, tiny_arguments: list[str]) -> None:
+    done = finish(["-m", *tiny_arguments, "max_steps=1", "method.rank=0,2"], tmp_path)
+    assert [read_result(folder)["status"] for folder in done.folders] == ["failed", "complete"]
+    assert done.code == 1 and "method.rank must be at least 1, got 0" in done.stderr
+
+
+def test_ctrl_c_while_training_is_recorded_as_interrupted_and_exits_with_130(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stepping(monkeypatch, 2, _interrupt)
+    done = train()
+    result = read_result(done.folder)
+    assert done.code == 130
+    assert (result["status"], result["error"], result["gain"], result["cost"]) == ("interrupted", None, None, None)
+    assert result["tasks"]["mood"]["before"]["loss"] > 0 and result["tasks"]["mood"]["after"] is None  # type: ignore[index]
+    assert "Traceback" not in done.stderr
+    steps = [line["step"] for line in read_lines(done.folder / "metrics.jsonl")]
+    assert steps == [0, 1], "what was logged before is written"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_whole_sweep(tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _stepping(monkeypatch, 0, _interrupt)
+    done = finish(["-m", *tiny_arguments, "method.rank=2,4"], tmp_path)
+    assert done.code == 130
+    assert [read_result(folder)["status"] for folder in done.folders] == ["interrupted"]
+
+
+def test_a_loss_that_is_no_number_fails_with_a_way_out_and_no_nan(train: Train) -> None:
+    done = train("optimizer.lr=1e30", "optimizer.clip_norm=null", "schedule=constant")
+    result = read_result(done.folder)
+    assert done.code == 1 and result["status"] == "failed"
+    assert "the loss must stay a finite number" in str(result["error"]) and "optimizer.lr" in str(result["error"])
+    assert result["gain"] is None
+    assert "NaN" not in (done.folder / "metrics.jsonl").read_text()
+
+
+def test_a_run_whose_scores_are_no_numbers_writes_no_nan(train: Train) -> None:
+    done = train(
+        "optimizer.lr=1e30", "optimizer.clip_norm=null", "schedule=constant", "max_steps=1", "data.metric=loss"
+    )
+    result = read_result(done.folder)
+    assert result["status"] in ("complete", "failed")
+    for line in (done.folder / "metrics.jsonl").read_text().splitlines():
+        assert "NaN" not in line and "Infinity" not in line
+        json.loads(line)
+
+
+def test_a_bug_of_ours_keeps_its_traceback_and_fails_the_run(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stumble() -> None:
+        raise ZeroDivisionError("our own bug")
+
+    _stepping(monkeypatch, 0, stumble)
+    with pytest.raises(ZeroDivisionError):
+        train()
+    (folder,) = (tmp_path / "outputs" / "runs").glob("*/*")
+    result = read_result(folder)
+    assert (result["status"], result["error"]) == ("failed", "our own bug")
+
+
+def test_select_best_with_patience_stops_early_and_takes_the_best_weights(train: Train) -> None:
+    done = train("select=best", "patience=2", "epochs=20", "data.metric=loss", "data.completion=number", "method=full",
+                 "optimizer.lr=0.05", "schedule=constant", "schedule.warmup=0")  # fmt: skip
+    assert done.code == 0, done.stderr
+    losses = [line["val/loss"] for line in read_lines(done.folder / "metrics.jsonl") if "val/loss" in line]
+    *epochs, final = losses
+    assert len(epochs) < 20, "it stopped early"
+    assert epochs.index(min(epochs)) < len(epochs) - 1, "the last epoch is not the best"
+    assert final == pytest.approx(min(epochs)), "the best weights are scored"
+    checkpoint = torch.load(next((done.folder / "checkpoints").glob("best*.ckpt")), weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in checkpoint["state_dict"].values())

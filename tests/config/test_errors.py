@@ -1,0 +1,66 @@
+"""Hydra's errors as one sentence, and "did you mean"."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, did_you_mean, hydra_sentence
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small config folder: one primary file and a group of two."""
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / "food").mkdir()
+    (folder / "main.yaml").write_text("defaults: [_self_, food: apple]\nweight: 1\n")
+    for name in ("apple", "pear"):
+        (folder / "food" / f"{name}.yaml").write_text("colour: red\n")
+    return folder
+
+
+def _sentence(conf: Path, *overrides: str) -> str:
+    with initialize_config_dir(str(conf), version_base="1.3"), pytest.raises(HYDRA_ERRORS) as error:
+        compose("main", overrides=list(overrides))
+    sentence = hydra_sentence(error.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize(("word", "hint"), [("rnak", "; did you mean method.rank?"), ("zzzzzz", "")])
+def test_the_closest_known_word_is_offered_and_nothing_far_off(word: str, hint: str) -> None:
+    assert did_you_mean(word, ["rank", "alpha"], prefix="method.") == hint
+
+
+def test_a_config_error_is_a_value_error() -> None:
+    assert issubclass(ConfigError, ValueError)
+
+
+def test_a_wrong_choice_lists_what_there_is(conf: Path) -> None:
+    assert _sentence(conf, "food=aple") == "food must be one of apple, pear, got aple; did you mean food=apple?"
+
+
+def test_a_wrong_key_lists_what_there_is(conf: Path) -> None:
+    assert _sentence(conf, "food.color=1") == (
+        "food.color must be a key of food (colour), got color; did you mean food.colour?"
+    )
+
+
+def test_a_wrong_root_key_is_told_as_a_key_of_the_run(conf: Path) -> None:
+    sentence = _sentence(conf, "wieght=1")
+    assert sentence.startswith("wieght must be a key of the run (") and sentence.endswith("did you mean weight?")
+
+
+@pytest.mark.parametrize("override", ["food.colour={a} b", "food.colour='red", "food.colour"])
+def test_what_does_not_parse_gets_a_hint_of_quoting(conf: Path, override: str) -> None:
+    sentence = _sentence(conf, override)
+    assert "quote" in sentence and override in sentence
+
+
+def test_an_interpolation_that_leads_nowhere_names_its_key() -> None:
+    config = OmegaConf.create({"a": "${nowhere}"})
+    with pytest.raises(OmegaConfBaseException) as error:
+        _ = config.a
+    assert "a must be" in hydra_sentence(error.value) and "nowhere" in hydra_sentence(error.value)

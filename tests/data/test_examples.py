@@ -1,0 +1,113 @@
+"""A run's examples: read by its tasks, encoded once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from forgetmenot.data.encode import Encoder
+from forgetmenot.data.examples import TaskExamples, encode_run, read_examples, scoring_set
+from forgetmenot.data.task import Task
+from forgetmenot.data.types import Example
+
+
+def write(folder: Path, **splits: list[dict[str, object]]) -> str:
+    for name, rows in splits.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return str(folder)
+
+
+def quiz(number: int, **more: object) -> dict[str, object]:
+    return {"question": f"{number}?", "answer": f"{number}!", **more}
+
+
+def examples(*pairs: tuple[str, str]) -> tuple[Example, ...]:
+    return tuple(Example(prompt=prompt, completion=text, references=(text,)) for prompt, text in pairs)
+
+
+@pytest.fixture
+def encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
+    """Returns an encoder of short rows."""
+    return Encoder(tokenizer=tokenizer, max_length=16, truncate="left", is_encoder_decoder=False)
+
+
+def target(task: Task) -> TaskExamples:
+    return TaskExamples(
+        task=task,
+        train=examples(("a", "b"), ("c", "d")),
+        validation=examples(("e", "f"), ("g", "h"), ("i", "j")),
+        test=examples(("k", "l")),
+    )
+
+
+def test_examples_are_rendered_in_file_order(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+    path = write(tmp_path, train=[quiz(1), quiz(2)], validation=[quiz(3)], test=[quiz(5), quiz(4)])
+    data = read_examples(make_task(path=path), seed=0)
+    assert [example.prompt for example in data.train] == ["1? ", "2? "]
+    assert [example.completion for example in data.validation + data.test] == ["3!", "5!", "4!"]
+
+
+def test_a_broken_record_is_named_by_file_and_line(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+    path = write(tmp_path, train=[quiz(1), quiz(2), {"question": "?"}], validation=[quiz(3)], test=[quiz(4)])
+    with pytest.raises(ValueError, match=r"train\.jsonl line 3: data\.completion names the column 'answer'"):
+        read_examples(make_task(path=path), seed=0)
+
+
+def test_a_references_column_that_no_split_has_is_an_error(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+    path = write(tmp_path, test=[quiz(1)])
+    with pytest.raises(ValueError, match=r"data\.references must name a column .*\(answer, question\), got all"):
+        read_examples(make_task(path=path, references="all"), seed=0)
+
+
+def test_references_may_stand_in_the_test_split_alone(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+    path = write(tmp_path, train=[quiz(1)], validation=[quiz(2)], test=[quiz(3, all=["x", "y"])])
+    data = read_examples(make_task(path=path, references="all"), seed=0)
+    assert (data.train[0].references, data.test[0].references) == (("1!",), ("x", "y"))
+
+
+def test_data_without_test_split_is_an_error(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+    with pytest.raises(ValueError, match="must hold a test split"):
+        read_examples(make_task(path=write(tmp_path, validation=[quiz(1)])), seed=0)
+
+
+def test_scoring_sets_stand_in_order_with_the_target_first(encoder: Encoder, make_task: Callable[..., Task]) -> None:
+    kept = TaskExamples(task=make_task(name="kept"), train=(), validation=(), test=examples(("m", "n"), ("o", "p")))
+    run = encode_run(target(make_task()), [kept], encoder=encoder)
+    assert [(data.task.name, len(data.rows.rows), len(data.prompts)) for data in run.tests] == [
+        ("quiz", 1, 1),
+        ("kept", 2, 2),
+    ]
+    assert len(run.train.rows) == 2
+
+
+def test_validation_is_bounded(encoder: Encoder, make_task: Callable[..., Task]) -> None:
+    run = encode_run(target(make_task(max_validation=2)), [], encoder=encoder)
+    assert [example.prompt for example in run.validation.examples] == ["e", "g"]
+    assert len(run.validation.rows.rows) == 2
+
+
+def test_training_examples_of_which_none_fits_are_an_error(encoder: Encoder, make_task: Callable[..., Task]) -> None:
+    task = make_task()
+    long = TaskExamples(task=task, train=examples(("a", "b" * 40)), validation=(), test=examples(("a", "b")))
+    with pytest.raises(ValueError, match="max_length must hold a training example, got 16 tokens"):
+        encode_run(long, [], encoder=encoder)
+
+
+def test_each_task_is_cut_on_its_own_side(encoder: Encoder, make_task: Callable[..., Task]) -> None:
+    long = examples(("abcdefghijklmnopqrstuvwxyz", "!"))
+    left, right = (
+        encoder.tokenizer.decode(scoring_set(make_task(truncate=side), long, encoder=encoder).prompts[0])
+        for side in ("left", "right")
+    )
+    assert (left, right) == ("<s>pqrstuvwxyz", "<s>abcdefghijk")
+
+
+def test_a_task_scored_by_loss_alone_has_no_prompts_and_reserves_no_room(
+    encoder: Encoder, make_task: Callable[..., Task]
+) -> None:
+    data = scoring_set(make_task(metric="loss"), examples(("abcdefghijklmnopq", "!")), encoder=encoder)
+    assert data.prompts == ()
+    assert data.rows.lengths.tolist() == [16]
+    assert data.rows.truncated == 1

@@ -1,0 +1,107 @@
+"""Plans: what forms a step is learning's business, how it is cut the machine's."""
+
+import numpy as np
+import pytest
+
+from forgetmenot.data.plan import Cut, Plan
+
+WORLD_SIZES = [1, 2, 3, 4, 8]
+
+
+def plan(
+    examples: int = 23, *, batch_size: int = 5, micro_batch_tokens: int = 40, seed: int = 0, shift: int = 0
+) -> Plan:
+    lengths = np.random.default_rng(7 + shift).integers(3, 30, size=examples)
+    return Plan(lengths=lengths, batch_size=batch_size, micro_batch_tokens=micro_batch_tokens, seed=seed)
+
+
+def epoch_order(chosen: Plan, epoch: int) -> list[int]:
+    steps = range(epoch * chosen.steps_per_epoch, (epoch + 1) * chosen.steps_per_epoch)
+    return np.concatenate([chosen.examples(step) for step in steps]).tolist()
+
+
+def all_ranks(chosen: Plan, step: int, world_size: int) -> list[list[Cut]]:
+    return [chosen.cuts(step, rank=rank, world_size=world_size) for rank in range(world_size)]
+
+
+@pytest.mark.parametrize(("examples", "batch_size"), [(23, 5), (20, 5), (3, 8), (1, 1)])
+@pytest.mark.parametrize("epoch", [0, 1, 4])
+def test_every_example_is_planned_once_an_epoch(examples: int, batch_size: int, epoch: int) -> None:
+    chosen = plan(examples, batch_size=batch_size)
+    assert sorted(epoch_order(chosen, epoch)) == list(range(examples))
+
+
+def test_the_last_smaller_step_is_kept() -> None:
+    chosen = plan(23, batch_size=5)
+    assert [len(chosen.examples(step)) for step in range(chosen.steps_per_epoch)] == [5, 5, 5, 5, 3]
+
+
+@pytest.mark.parametrize("step", [0, 3, 4, 5, 17])
+def test_the_examples_of_a_step_depend_on_seed_and_step_alone(step: int) -> None:
+    expected = plan().examples(step).tolist()
+    assert plan(micro_batch_tokens=1).examples(step).tolist() == expected
+    assert plan(shift=1).examples(step).tolist() == expected
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_ranks_together_cover_a_step_exactly_once(world_size: int) -> None:
+    chosen = plan()
+    for step in range(chosen.steps_per_epoch):
+        cuts = [cut for rank in all_ranks(chosen, step, world_size) for cut in rank]
+        covered = np.concatenate([indices for indices, weight in cuts if weight == 1.0])
+        assert sorted(covered.tolist()) == sorted(chosen.examples(step).tolist())
+        assert {weight for _, weight in cuts} <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_every_rank_gets_as_many_micro_batches_and_none_is_empty(world_size: int) -> None:
+    chosen = plan()
+    for step in range(chosen.steps_per_epoch):
+        ranks = all_ranks(chosen, step, world_size)
+        assert len({len(rank) for rank in ranks}) == 1
+        assert all(len(indices) for rank in ranks for indices, _ in rank)
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+@pytest.mark.parametrize("micro_batch_tokens", [1, 25, 40, 60, 1000])
+def test_no_micro_batch_holds_too_many_tokens_unless_it_is_one_row(micro_batch_tokens: int, world_size: int) -> None:
+    chosen = plan(micro_batch_tokens=micro_batch_tokens)
+    for step in range(chosen.steps_per_epoch):
+        for rank in all_ranks(chosen, step, world_size):
+            for indices, _ in rank:
+                padded = len(indices) * chosen.lengths[indices].max()
+                assert padded <= micro_batch_tokens or len(indices) == 1
+
+
+def test_a_step_that_fits_is_one_micro_batch() -> None:
+    chosen = plan(micro_batch_tokens=5 * 30)
+    assert len(chosen.cuts(0, rank=0, world_size=1)) == 1
+
+
+def test_micro_batches_hold_like_lengths() -> None:
+    chosen = plan(micro_batch_tokens=60)
+    cuts = chosen.cuts(0, rank=0, world_size=1)
+    lengths = np.concatenate([chosen.lengths[indices] for indices, _ in cuts])
+    assert len(cuts) > 1
+    assert lengths.tolist() == sorted(lengths.tolist())
+
+
+def test_a_rank_repeats_a_row_at_weight_0_only_where_there_are_too_few() -> None:
+    chosen = plan(8, batch_size=8, micro_batch_tokens=1000)
+    weights = [weight for rank in all_ranks(chosen, 0, 3) for _, weight in rank]
+    assert weights == [1.0] * 3
+    few = plan(2, batch_size=8, micro_batch_tokens=1000)
+    assert [weight for rank in all_ranks(few, 0, 3) for _, weight in rank] == [1.0, 1.0, 0.0]
+
+
+def test_epochs_differ_in_order() -> None:
+    assert epoch_order(plan(), 0) != epoch_order(plan(), 1)
+
+
+def test_seeds_differ_in_order() -> None:
+    assert epoch_order(plan(seed=0), 0) != epoch_order(plan(seed=1), 0)
+
+
+def test_a_plan_made_anew_is_the_same() -> None:
+    first, again = (plan().cuts(7, rank=1, world_size=2) for _ in range(2))
+    assert [(indices.tolist(), weight) for indices, weight in first] == [(i.tolist(), w) for i, w in again]

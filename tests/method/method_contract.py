@@ -1,0 +1,193 @@
+"""What every method promises, as tests that the test of each method inherits."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from tiny_models import collator_of, facts_of, prompt_of, rows_for, tiny, word_tokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
+
+from forgetmenot.data.collate import Collator
+from forgetmenot.data.types import Encoded
+from forgetmenot.generate import answer
+from forgetmenot.loss import loss_sum
+from forgetmenot.method.base import Method
+
+FAMILIES = ["llama", "gpt2", "gemma", "gemma3", "t5"]
+LENGTHS = [(7, 3), (3, 4), (12, 2)]
+NEW_TOKENS = 6
+
+
+def adapted(method: Method, family: str) -> PreTrainedModel:
+    """Returns a tiny model with the method applied, always the same."""
+    base = tiny(family)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return method.apply(base)
+
+
+def trained(method: Method, family: str) -> PreTrainedModel:
+    """Returns the adapted model after steps that are long enough for its answers to change."""
+    model = adapted(method, family)
+    facts, batch = facts_of(tiny(family)), own_collator(method, family).rows(rows_for(model, LENGTHS))
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_sum(model, batch, facts).backward()
+        optimizer.step()
+    return model
+
+
+def own_collator(method: Method, family: str) -> Collator:
+    """Returns the collator that a run makes for the adapted model."""
+    return collator_of(tiny(family), virtual_tokens=method.virtual_tokens)
+
+
+def loaded_plainly(method: Method, family: str, folder: Path) -> PreTrainedModel | PeftModel:
+    """Returns what transformers and peft alone make of the folder that the method wrote."""
+    if method.freezes_base:
+        return PeftModel.from_pretrained(tiny(family), folder).eval()
+    auto = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
+    return auto.from_pretrained(folder).eval()
+
+
+def our_loss(model: PreTrainedModel, method: Method, family: str, rows: list[Encoded]) -> Tensor:
+    """Returns the summed loss of the rows in one padded batch."""
+    with torch.no_grad():
+        return loss_sum(model, own_collator(method, family).rows(rows), facts_of(tiny(family)))
+
+
+def plain_loss(model: PreTrainedModel | PeftModel, row: Encoded) -> Tensor:
+    """Returns transformers' own loss of the row alone, unpadded, summed over its supervised tokens."""
+    ids, labels = (torch.from_numpy(array).long()[None] for array in (row.input_ids, row.labels))
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss * row.num_supervised
+
+
+def our_answers(model: PreTrainedModel, method: Method, family: str, prompts: list[np.ndarray]) -> list[str]:
+    """Returns our greedy answers to the prompts in one padded batch."""
+    batch = own_collator(method, family).prompts(prompts)
+    return answer(model, batch, tokenizer=word_tokenizer(), max_new_tokens=NEW_TOKENS)
+
+
+def plain_answer(model: PreTrainedModel | PeftModel, prompt: np.ndarray) -> str:
+    """Returns the greedy answer of transformers' or peft's own `generate` to the prompt alone."""
+    ids = torch.from_numpy(prompt).long()[None]
+    greedy = GenerationConfig(do_sample=False, max_new_tokens=NEW_TOKENS, eos_token_id=2, pad_token_id=0)
+    output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=greedy)[0]
+    new = output[1:] if model.config.is_encoder_decoder else output[ids.shape[1] :]
+    return word_tokenizer().decode(new, skip_special_tokens=True)
+
+
+class MethodContract(ABC):
+    """Inherited by the test of every method."""
+
+    starts_as_the_base: ClassVar[bool] = True
+
+    @abstractmethod
+    def method(self) -> Method:
+        """Returns the method under test, without dropout."""
+
+    @abstractmethod
+    def learns(self, name: str) -> bool:
+        """Tells whether the method learns the parameter of that name."""
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_a_fresh_method_leaves_the_output_unchanged(self, family: str) -> None:
+        if not self.starts_as_the_base:
+            pytest.skip("its start changes the output by construction")
+        base, model = tiny(family), adapted(self.method(), family)
+        rows = rows_for(base, LENGTHS)
+        prompts = [prompt_of(row) for row in rows]
+
+        expected = sum(plain_loss(base, row) for row in rows)
+
+        torch.testing.assert_close(our_loss(model, self.method(), family, rows), expected, rtol=1e-5, atol=1e-5)
+        assert our_answers(model, self.method(), family, prompts) == [plain_answer(base, p) for p in prompts]
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_only_its_parameters_get_gradients(self, family: str) -> None:
+        model = adapted(self.method(), family)
+        batch = own_collator(self.method(), family).rows(rows_for(model, LENGTHS))
+
+        loss_sum(model, batch, facts_of(tiny(family))).backward()
+
+        given = {name for name, p in model.named_parameters() if p.grad is not None}
+        assert given == {name for name, _ in model.named_parameters() if self.learns(name)}
+        assert given == {name for name, p in model.named_parameters() if p.requires_grad}
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_training_lowers_the_loss_on_causal_and_seq2seq(self, family: str) -> None:
+        rows = rows_for(tiny(family), LENGTHS)
+
+        before = our_loss(adapted(self.method(), family), self.method(), family, rows)
+        after = our_loss(trained(self.method(), family), self.method(), family, rows)
+
+        assert after < before
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_training_leaves_every_weight_that_is_not_its_own(self, family: str) -> None:
+        start = adapted(self.method(), family).state_dict()
+        changed = {name for name, p in trained(self.method(), family).named_parameters() if not p.equal(start[name])}
+
+        assert changed
+        assert all(self.learns(name) for name in changed)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_saved_and_loaded_with_plain_libraries_it_has_the_same_loss(self, family: str, tmp_path: Path) -> None:
+        model = trained(self.method(), family)
+        rows = rows_for(tiny(family), LENGTHS, seed=5)
+        self.method().save(model, tmp_path / "saved")
+        plain = loaded_plainly(self.method(), family, tmp_path / "saved")
+
+        alone = [our_loss(model, self.method(), family, [row]) for row in rows]
+        padded = our_loss(model, self.method(), family, rows)
+
+        torch.testing.assert_close(alone, [plain_loss(plain, row) for row in rows], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(padded, torch.stack(alone).sum(), rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_saved_and_loaded_with_plain_libraries_it_answers_the_same(self, family: str, tmp_path: Path) -> None:
+        model = trained(self.method(), family)
+        prompts = [prompt_of(row) for row in rows_for(tiny(family), LENGTHS, seed=5)]
+        self.method().save(model, tmp_path / "saved")
+        plain = loaded_plainly(self.method(), family, tmp_path / "saved")
+
+        expected = [plain_answer(plain, prompt) for prompt in prompts]
+
+        assert our_answers(model, self.method(), family, prompts) == expected
+        assert [our_answers(model, self.method(), family, [prompt])[0] for prompt in prompts] == expected
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_what_learns_is_fp32_also_over_a_base_in_bf16(self, family: str) -> None:
+        if not self.method().freezes_base:
+            pytest.skip("its base is never held in bf16")
+        model = self.method().apply(tiny(family).to(torch.bfloat16))
+        rows = own_collator(self.method(), family).rows(rows_for(model, LENGTHS))
+
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss_sum(model, rows, facts_of(tiny(family))).backward()
+
+        learned = [p for p in model.parameters() if p.requires_grad]
+        assert {p.dtype for p in learned} == {torch.float32}
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
+
+    def test_it_saves_safetensors_and_no_pickle(self, tmp_path: Path) -> None:
+        self.method().save(adapted(self.method(), "llama"), tmp_path / "saved")
+
+        suffixes = {path.suffix for path in (tmp_path / "saved").iterdir()}
+
+        assert ".safetensors" in suffixes
+        assert not suffixes & {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+
+    @pytest.mark.parametrize("lr", [0.0, -1e-3])
+    def test_a_learning_rate_that_is_not_above_zero_is_refused(self, lr: float) -> None:
+        with pytest.raises(ValueError, match=f"^lr must be above 0, got {lr}$"):
+            replace(self.method(), lr=lr)

@@ -1,0 +1,104 @@
+"""The table at the end of a run says what result.json says."""
+
+import io
+
+from rich.console import Console
+
+from forgetmenot.report.table import cost_sentence, print_result, result_table
+from forgetmenot.result import RunResult
+
+
+def _result() -> RunResult:
+    return RunResult(
+        status="complete",
+        model={"name": "tiny", "architecture": "causal", "parameters": 4_700_000},
+        method={"name": "lora", "lr": 1e-3, "trainable_percent": 0.8, "saved_bytes": 150_000},
+        data={"name": "mood"},
+        cost={
+            "train_seconds": 41.0,
+            "train_tokens": 51_200,
+            "train_tokens_per_second": 1277.4,
+            "peak_memory_bytes": 910_000_000,
+            "evaluate_seconds": 12.0,
+            "prompt_tokens_per_example": 31.4,
+        },
+        tasks={
+            "mood": {"role": "target", "metric": "accuracy", "before": {"accuracy": 0.41}, "after": {"accuracy": 0.86}},
+            "names": {
+                "role": "retained", "metric": "accuracy", "counted": True, "reason": None,
+                "before": {"accuracy": 0.9}, "after": {"accuracy": 0.59},
+            },
+            "text": {
+                "role": "retained", "metric": "loss", "counted": False, "reason": "loss only",
+                "before": {"loss": 2.0}, "after": {"loss": 2.08},
+            },
+        },
+        gain={"mood": 0.45},
+        forgetting={"tasks": {"names": 0.31, "text": 0.08}, "mean": 0.31},
+    )  # fmt: skip
+
+
+def _printed(result: RunResult) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    print_result(result, folder="outputs/runs/a", console=console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def _row(text: str, name: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(("│", "|")) and line.split()[1] == name]
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_the_target_has_its_gain_and_a_retained_task_its_forgetting() -> None:
+    text = _printed(_result())
+    assert _row(text, "mood") == ["mood", "target", "accuracy", "0.410", "0.860", "+0.450", ""]
+    assert _row(text, "names") == ["names", "retained", "accuracy", "0.900", "0.590", "", "+0.310"]
+
+
+def test_a_task_that_does_not_count_says_why() -> None:
+    assert _row(_printed(_result()), "text")[-1] == "+0.080 (loss only)"
+
+
+def test_the_mean_is_told_over_what_counts() -> None:
+    assert _row(_printed(_result()), "mean")[-1] == "+0.310"
+
+
+def test_a_run_in_which_nothing_counts_says_so_and_not_zero() -> None:
+    result = _result()
+    result.forgetting = {"tasks": {"names": 0.31, "text": 0.08}, "mean": None}
+    assert _row(_printed(result), "mean")[-1] == "none counts"
+
+
+def test_the_cost_is_one_sentence_with_units() -> None:
+    assert cost_sentence(_result()) == (
+        "Trained 0.8% of 4.7 M parameters in 41 s (1,277 tokens a second, peak memory 0.91 GB), "
+        "scored in 12 s, saved 0.15 MB."
+    )
+
+
+def test_the_cost_is_told_even_where_speed_and_memory_are_not_known() -> None:
+    result = _result()
+    assert result.cost is not None
+    result.cost |= {"train_tokens_per_second": None, "peak_memory_bytes": None}
+    assert "Trained 0.8%" in cost_sentence(result)
+
+
+def test_the_table_is_titled_by_method_and_data() -> None:
+    assert result_table(_result()).title == "lora on mood"
+
+
+def test_the_folder_is_told_on_one_line_however_long_it_is() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    folder = "outputs/" + "x" * 100
+    print_result(_result(), folder=folder, console=console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[-1] == f"The run lies in {folder}"
+
+
+def test_a_score_that_is_no_number_after_a_broken_run_still_prints() -> None:
+    result = _result()
+    assert result.tasks is not None and result.gain is not None
+    result.tasks["mood"]["after"]["accuracy"] = None
+    result.gain["mood"] = None  # type: ignore[assignment]
+    assert "mood" in _printed(result)

@@ -1,0 +1,167 @@
+"""Every YAML of conf/ composes and builds, and its keys are the fields of what it describes."""
+
+import inspect
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from forgetmenot.config.build import build, build_partial, plain
+from forgetmenot.config.paths import conf_folder, register_resolvers
+from forgetmenot.config.settings import Settings
+from forgetmenot.data.task import Task
+from forgetmenot.method.base import Method
+from forgetmenot.model.load import Model
+from forgetmenot.regularizer.base import Regularizer
+from forgetmenot.trainer import check_names
+
+CONF = conf_folder()
+GROUPS = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+OPTIMIZER_KEYS = ("lr", "weight_decay", "clip_norm")
+
+
+def _names(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)  # else the resolver imports wandb to look for one
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=list(overrides))
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def _given(node: DictConfig) -> DictConfig:
+    """Fills in what a user has to give."""
+    alone = OmegaConf.create(OmegaConf.to_container(node))
+    return OmegaConf.merge(alone, dict.fromkeys(OmegaConf.missing_keys(alone), "given"))
+
+
+def test_the_folder_holds_the_groups_that_are_tested_here() -> None:
+    assert {
+        "model", "method", "data", "regularizer", "optimizer", "schedule", "trainer", "logger", "experiment", "hydra",
+    } == GROUPS  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "base"), [("method", Method), ("model", Model), ("data", Task)])
+def test_every_component_builds_and_its_keys_are_its_fields(group: str, base: type) -> None:
+    assert _names(group)
+    for name in _names(group):
+        node = _given(_composed(f"{group}={name}")[group])
+        retained = node.pop("retained", None)
+        part = build(node, base, key=group)
+        assert {field.name for field in fields(part)} == set(node) - {"_target_"}, name
+        assert (retained is not None) == (group == "data"), name
+
+
+@pytest.mark.parametrize("group", ["method", "model", "data"])
+def test_a_component_is_named_as_its_file(group: str) -> None:
+    assert {name: _composed(f"{group}={name}")[group].name for name in _names(group)} == {n: n for n in _names(group)}
+
+
+@pytest.mark.parametrize("name", _names("regularizer"))
+def test_every_regularizer_builds_and_its_keys_are_its_fields(name: str) -> None:
+    node = _composed(f"regularizer={name}").regularizer[name]
+    part = build(node, Regularizer, key="regularizer")
+    assert {field.name for field in fields(part)} == set(node) - {"_target_"}
+    assert node.name == name
+
+
+def test_regularizers_are_taken_alone_or_several_or_none() -> None:
+    names = _names("regularizer")
+    assert sorted(_composed(f"regularizer=[{','.join(names)}]").regularizer) == names
+    assert "regularizer" not in _composed("regularizer=[]")
+    assert "regularizer" not in _composed("method=full")
+    assert list(_composed("method=regularized").regularizer) == ["l2_sp"]
+
+
+@pytest.mark.parametrize("name", _names("optimizer"))
+def test_every_optimizer_takes_its_keys(name: str) -> None:
+    node = _composed(f"optimizer={name}").optimizer
+    assert build_partial(node, Optimizer, key="optimizer", ours=OPTIMIZER_KEYS)
+    assert set(OPTIMIZER_KEYS) <= set(node)
+
+
+@pytest.mark.parametrize("name", _names("schedule"))
+def test_every_schedule_takes_its_keys_and_lacks_none(name: str) -> None:
+    node = _composed(f"schedule={name}").schedule
+    make = build_partial(node, LRScheduler, key="schedule")
+    taken = set(inspect.signature(make.func).parameters) - {"self"}  # type: ignore[attr-defined]
+    assert taken == {*node, "optimizer", "total_steps"} - {"_target_"}
+
+
+@pytest.mark.parametrize("name", _names("trainer"))
+def test_every_trainer_uses_lightnings_names_and_none_of_ours(name: str) -> None:
+    values = plain(_composed(f"trainer={name}").trainer, key="trainer")
+    check_names(values)
+    assert "accelerator" in values and "devices" in values
+
+
+@pytest.mark.parametrize("name", _names("logger"))
+def test_every_logger_takes_its_keys(name: str) -> None:
+    node = _composed(f"logger={name}").logger
+    assert not node or callable(build_partial(node, Logger, key="logger"))
+
+
+@pytest.mark.parametrize("name", _names("experiment"))
+def test_every_experiment_composes_and_builds(name: str) -> None:
+    config = _composed(f"experiment={name}")
+    assert build(_root(config), Settings, key="")
+    assert build(config.method, Method, key="method")
+    assert build(config.model, Model, key="model")
+    node = config.data.copy()
+    node.pop("retained", None)
+    assert build(node, Task, key="data")
+    assert build_partial(config.optimizer, Optimizer, key="optimizer", ours=OPTIMIZER_KEYS)
+    assert build_partial(config.schedule, LRScheduler, key="schedule")
+    check_names(plain(config.trainer, key="trainer"))
+
+
+@pytest.mark.parametrize("name", _names("experiment"))
+def test_an_experiment_opens_with_its_purpose_and_command(name: str) -> None:
+    comments = [line for line in (CONF / "experiment" / f"{name}.yaml").read_text().splitlines() if line[:1] == "#"]
+    assert f"experiment={name}" in "\n".join(comments)
+
+
+def _root(config: DictConfig) -> DictConfig:
+    return OmegaConf.create({key: value for key, value in config.items() if key not in GROUPS})
+
+
+def test_the_root_keys_are_the_fields_of_settings() -> None:
+    assert set(_root(_composed())) == {field.name for field in fields(Settings)}
+    assert build(_root(_composed()), Settings, key="").seed == 0
+
+
+def test_every_command_of_the_console_has_its_primary_file() -> None:
+    from forgetmenot.cli.main import COMMANDS
+
+    assert {file.stem for file in CONF.glob("*.yaml")} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(set(_names("data")) - {"local"}))
+def test_every_data_set_retains_the_embedded_tasks_by_default(name: str) -> None:
+    config = _composed(f"data={name}")
+    assert list(config.data.retained) == ["names", "party", "fact_or_opinion", "text"]
+    assert set(config.data.retained) <= set(_names("data"))
+
+
+FILES = sorted(CONF.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONF)))
+def test_a_yaml_opens_with_a_comment_that_says_what_it_is(file: Path) -> None:
+    first = next(line for line in file.read_text(encoding="utf-8").splitlines() if "@package" not in line)
+    assert first.startswith("# ") and first.rstrip().endswith((".", "?", ")"))

@@ -1,0 +1,170 @@
+"""The data module: planned steps with their token counts, and scoring batches that miss no example."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from forgetmenot.data.collate import Collator
+from forgetmenot.data.encode import EncodedSplit
+from forgetmenot.data.examples import ScoringSet
+from forgetmenot.data.plan import Plan
+from forgetmenot.data.task import Task
+from forgetmenot.data.types import IGNORE_INDEX, Encoded, Example, ScoringBatch, Step
+from forgetmenot.datamodule import AdaptationData
+
+PAD, VIRTUAL, PROMPT = 0, 1000, 3  # a row is PROMPT tokens of prompt, then its completion; ids name the example
+EXAMPLES = 11
+
+
+def row(number: int) -> Encoded:
+    """Returns the row of an example, in which every token is 10 + its number and 2 to 5 of them are learned."""
+    learned = 2 + number % 4
+    ids = np.full(PROMPT + learned, 10 + number, dtype=np.int32)
+    labels = ids.copy()
+    labels[:PROMPT] = IGNORE_INDEX
+    return Encoded(input_ids=ids, labels=labels, num_tokens=len(ids))
+
+
+def task(name: str, *, metric: str = "accuracy") -> Task:
+    return Task(
+        name=name,
+        path="unused",
+        prompt="question" if metric != "loss" else None,
+        completion="answer",
+        separator=" ",
+        references=None,
+        metric=metric,
+        max_new_tokens=3,
+        max_validation=100,
+        truncate="left",
+    )
+
+
+def scoring(name: str, *, answers: bool = True, pieces: tuple[int, ...] = tuple(range(EXAMPLES))) -> ScoringSet:
+    """Returns a set with one row per number in `pieces`: the example that the row belongs to."""
+    rows = tuple(row(number) for number in pieces)
+    count = max(pieces) + 1
+    return ScoringSet(
+        task=task(name, metric="accuracy" if answers else "loss"),
+        examples=tuple(Example(prompt="q", completion="a", references=("a",)) for _ in range(count)),
+        rows=EncodedSplit(rows=rows, example_indices=pieces, truncated=0, dropped=0),
+        prompts=tuple(row(number).input_ids[:PROMPT] for number in range(count)) if answers else (),
+    )
+
+
+def data_module(
+    *, tests: tuple[ScoringSet, ...] = (), rank: int = 0, world_size: int = 1, num_virtual_tokens: int = 0
+) -> AdaptationData:
+    rows = [row(number) for number in range(EXAMPLES)]
+    lengths = np.asarray([each.num_tokens for each in rows])
+    data = AdaptationData(
+        rows,
+        validation=scoring("quiz"),
+        tests=tests or (scoring("quiz"),),
+        plan=Plan(lengths=lengths, batch_size=4, micro_batch_tokens=24, seed=0),
+        collator=Collator(
+            pad_id=PAD, num_virtual_tokens=num_virtual_tokens, first_virtual_id=VIRTUAL, decoder_start_id=None
+        ),
+    )
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+    return data
+
+
+def learned(step: Step) -> int:
+    pairs = zip(step.micro_batches, step.weights, strict=True)
+    return sum(int((batch.labels_BS != IGNORE_INDEX).sum()) for batch, weight in pairs if weight)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_step_counts_its_supervised_tokens_once_over_all_ranks(world_size: int) -> None:
+    ranks = [list(data_module(rank=rank, world_size=world_size).train_dataloader()) for rank in range(world_size)]
+    for shares in zip(*ranks, strict=True):
+        assert {share.supervised_tokens for share in shares} == {sum(learned(share) for share in shares)}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_step_counts_its_tokens_once_and_no_padding(world_size: int) -> None:
+    expected = sum(row(number).num_tokens for number in range(EXAMPLES))
+    for rank in range(world_size):
+        steps = data_module(rank=rank, world_size=world_size, num_virtual_tokens=2).train_dataloader()
+        assert sum(step.num_tokens for step in steps) == expected
+
+
+def test_an_epoch_trains_on_every_example_once() -> None:
+    steps = list(data_module().train_dataloader())
+    seen = [int(ids[-1]) - 10 for step in steps for batch in step.micro_batches for ids in batch.input_ids_BT]
+    assert len(steps) == 3
+    assert sorted(seen) == list(range(EXAMPLES))
+
+
+def test_the_next_epoch_takes_the_next_steps() -> None:
+    data = data_module()
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(1)
+    first = next(iter(loader))
+    members = sorted(int(ids[-1]) - 10 for batch in first.micro_batches for ids in batch.input_ids_BT)
+    assert members == sorted(data.plan.examples(3).tolist())
+    assert members != sorted(data.plan.examples(0).tolist())
+
+
+def scored(batches: list[ScoringBatch]) -> list[tuple[str, int]]:
+    return [(batch.task, index) for batch in batches for index in batch.indices]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_together_score_every_example_of_every_task_once(world_size: int) -> None:
+    tests = (scoring("quiz"), scoring("kept"), scoring("text", answers=False))
+    batches = [
+        batch
+        for rank in range(world_size)
+        for batch in data_module(tests=tests, rank=rank, world_size=world_size).test_dataloader()
+    ]
+    expected = [(name, index) for name in ("quiz", "kept", "text") for index in range(EXAMPLES)]
+    assert sorted(scored(batches)) == sorted(expected)
+
+
+def test_indices_name_the_rows_and_prompts_beside_them() -> None:
+    for batch in data_module().val_dataloader():
+        assert (batch.rows.input_ids_BT[:, -1] - 10).tolist() == list(batch.indices)
+        assert batch.prompts is not None
+        assert (batch.prompts.input_ids_BT[:, -1] - 10).tolist() == list(batch.indices)
+
+
+def test_pieces_of_one_text_all_carry_its_index() -> None:
+    batches = list(data_module(tests=(scoring("text", answers=False, pieces=(0, 0, 1, 2, 2)),)).test_dataloader())
+    assert sorted(scored(batches)) == [("text", 0), ("text", 0), ("text", 1), ("text", 2), ("text", 2)]
+    assert all(batch.prompts is None for batch in batches)
+
+
+def test_an_example_of_several_rows_does_not_shift_the_prompts_behind_it() -> None:
+    batches = list(data_module(tests=(scoring("quiz", pieces=(0, 0, 1, 2)),)).test_dataloader())
+    answered = [
+        (index, int(prompt[-1]) - 10)
+        for batch in batches
+        if batch.prompts is not None
+        for index, prompt in zip(batch.indices, batch.prompts.input_ids_BT, strict=True)
+    ]
+    assert {index for index, _ in answered} == {0, 1, 2}
+    assert all(index == number for index, number in answered)
+
+
+@pytest.mark.parametrize("num_virtual_tokens", [0, 3])
+def test_a_scoring_batch_with_its_answers_keeps_to_micro_batch_tokens(num_virtual_tokens: int) -> None:
+    data = data_module(num_virtual_tokens=num_virtual_tokens)
+    for batch in data.test_dataloader():
+        rows, tokens = batch.rows.input_ids_BT.shape
+        assert rows * (tokens + batch.max_new_tokens) <= data.plan.micro_batch_tokens or rows == 1
+
+
+def test_scoring_needs_no_trainer() -> None:
+    data = data_module()
+    data.trainer = None
+    assert len(scored(list(data.val_dataloader()))) == EXAMPLES
+
+
+def test_a_step_moves_to_a_device_whole() -> None:
+    step = next(iter(data_module().train_dataloader())).to(torch.device("meta"))
+    assert {batch.input_ids_BT.device.type for batch in step.micro_batches} == {"meta"}
+    assert step.weights == (1.0,) * len(step.micro_batches)

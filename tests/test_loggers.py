@@ -1,0 +1,114 @@
+"""metrics.jsonl: every logged step once, numbers or null; and libraries that write to run.log alone."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+
+from forgetmenot.loggers import JsonlLogger, close_wandb, quiet_libraries
+
+
+def _lines(file: Path) -> list[dict[str, float | None]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_what_a_step_logs_in_several_calls_stands_on_one_line(tmp_path: Path) -> None:
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.log_metrics({"train/loss": 2.0}, step=0)
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    logger.log_metrics({"val/accuracy": 0.5}, step=1)
+    logger.finalize("success")
+    assert _lines(logger.file) == [{"step": 0, "train/loss": 2.0}, {"step": 1, "train/loss": 1.0, "val/accuracy": 0.5}]
+
+
+def test_a_step_stands_on_one_line_even_when_lightning_saves_between_two_calls(tmp_path: Path) -> None:
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    logger.save()
+    logger.log_metrics({"val/accuracy": 0.5}, step=1)
+    logger.finalize("success")
+    steps = [line["step"] for line in _lines(logger.file)]
+    assert steps == [1]
+
+
+def test_a_line_is_appended_to_what_the_file_holds(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 0}\n')
+    logger = JsonlLogger(file)
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    logger.save()
+    assert [line["step"] for line in _lines(file)] == [0, 1]
+
+
+def test_saving_twice_writes_once(tmp_path: Path) -> None:
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.log_metrics({"train/loss": 1.0}, step=0)
+    logger.save()
+    logger.finalize("success")
+    assert len(_lines(logger.file)) == 1
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.log_metrics({"train/loss": float("nan"), "val/loss": float("inf")}, step=0)
+    logger.save()
+    assert logger.file.read_text() == '{"step": 0, "train/loss": null, "val/loss": null}\n'
+
+
+def test_lightnings_epoch_is_no_metric(tmp_path: Path) -> None:
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.log_metrics({"epoch": 0, "train/loss": 1.0}, step=0)
+    logger.save()
+    assert _lines(logger.file) == [{"step": 0, "train/loss": 1.0}]
+
+
+def test_a_run_without_wandb_has_nothing_to_upload(tmp_path: Path) -> None:
+    assert close_wandb([JsonlLogger(tmp_path / "m.jsonl"), CSVLogger(tmp_path)]) is None
+
+
+class _FakeWandb(WandbLogger):
+    """A WandbLogger with a run that only counts how often it is finished."""
+
+    def __init__(self, *, offline: bool) -> None:
+        self.finished = 0
+        self._run = SimpleNamespace(dir="/runs/offline-run-1/files", offline=offline, finish=self._finish)
+
+    @property
+    def experiment(self) -> SimpleNamespace:
+        return self._run
+
+    def _finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.mark.parametrize(("offline", "line"), [(True, "wandb sync /runs/offline-run-1"), (False, None)])
+def test_a_wandb_run_is_ended_and_tells_how_to_upload_what_was_kept_offline(offline: bool, line: str | None) -> None:
+    logger = _FakeWandb(offline=offline)
+    assert close_wandb([logger]) == line
+    assert logger.finished == 1
+
+
+@pytest.fixture
+def _loggers_kept() -> Iterator[None]:
+    names = ("lightning", "lightning.pytorch", "lightning.fabric", "transformers", "datasets")
+    kept = {name: (list(logging.getLogger(name).handlers), logging.getLogger(name).propagate) for name in names}
+    yield
+    logging.captureWarnings(False)
+    for name, (handlers, propagate) in kept.items():
+        logging.getLogger(name).handlers[:], logging.getLogger(name).propagate = handlers, propagate
+
+
+@pytest.mark.parametrize("name", ["lightning.pytorch", "lightning.fabric", "transformers", "datasets"])
+@pytest.mark.usefixtures("_loggers_kept")
+def test_what_libraries_say_goes_to_the_root_logger_alone(name: str) -> None:
+    quiet_libraries()
+    logger, handlers = logging.getLogger(name), []
+    while logger is not None and logger is not logging.getLogger():
+        handlers += logger.handlers
+        assert logger.propagate
+        logger = logger.parent
+    assert handlers == []

@@ -1,0 +1,125 @@
+"""Tiny models of real families with random weights, a tokenizer of words, and rows to feed them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    T5Config,
+)
+
+from forgetmenot.data.collate import Collator
+from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
+from forgetmenot.model.load import Model, ModelFacts, read_facts
+
+PAD, BOS, EOS, FIRST_WORD, VOCAB = 0, 1, 2, 4, 48
+
+_SPECIAL = {"vocab_size": VOCAB, "pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+_SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,  # far from 0, so that the logits of a greedy answer lie apart
+}
+
+CONFIGS: Mapping[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**_SPECIAL, **_SIZES),
+    "qwen2": Qwen2Config(**_SPECIAL, **_SIZES),
+    "gpt2": GPT2Config(
+        **_SPECIAL, n_embd=16, n_layer=2, n_head=2, n_positions=64, initializer_range=0.3,
+        embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0,
+    ),
+    "gemma": GemmaConfig(**_SPECIAL, **_SIZES, head_dim=8),
+    "gemma2": Gemma2Config(
+        **_SPECIAL, **_SIZES, head_dim=8, final_logit_softcapping=2.0, attn_logit_softcapping=1.0, sliding_window=4
+    ),
+    "gemma3": Gemma3TextConfig(**_SPECIAL, **_SIZES, head_dim=8, sliding_window=4),
+    "t5": T5Config(
+        vocab_size=VOCAB, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD, d_model=16, d_kv=8, d_ff=24,
+        num_layers=2, num_heads=2, dropout_rate=0.0, initializer_factor=1.0,
+    ),
+}  # fmt: skip
+
+
+def tiny(family: str, *, seed: int = 0) -> PreTrainedModel:
+    """Returns a random fp32 model of a few thousand parameters, not in training mode."""
+    config = type(CONFIGS[family]).from_dict(CONFIGS[family].to_dict())
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return auto.from_config(config, dtype=torch.float32).eval()
+
+
+def model_at(path: str | Path, *, weights: str = "pretrained") -> Model:
+    """Returns the model that lies at `path`, as conf/model would describe it."""
+    return Model(name="tiny", path=str(path), weights=weights, lr_scale="auto", trust_remote_code=False)
+
+
+def facts_of(model: PreTrainedModel) -> ModelFacts:
+    """Returns what the house knows of `model`."""
+    return read_facts(model_at("nowhere"), model.config)
+
+
+def collator_of(model: PreTrainedModel, *, virtual_tokens: int = 0) -> Collator:
+    """Returns the collator for `model`, laid out as a run lays it out."""
+    facts = facts_of(model)
+    return Collator(
+        pad_id=PAD,
+        num_virtual_tokens=virtual_tokens,
+        first_virtual_id=facts.embedding_rows,
+        decoder_start_id=facts.decoder_start_id,
+    )
+
+
+def rows_for(model: PreTrainedModel, lengths: Sequence[tuple[int, int]], *, seed: int = 0) -> list[Encoded]:
+    """Returns rows of random words with (prompt, completion) tokens each; every completion ends with EOS."""
+    draw = np.random.default_rng(seed)
+    return [_row(model, prompt, completion, draw=draw) for prompt, completion in lengths]
+
+
+def _row(model: PreTrainedModel, num_prompt: int, num_completion: int, *, draw: np.random.Generator) -> Encoded:
+    prompt = draw.integers(FIRST_WORD, VOCAB, num_prompt).astype(np.int32)
+    completion = np.append(draw.integers(FIRST_WORD, VOCAB, num_completion - 1), EOS).astype(np.int32)
+    if model.config.is_encoder_decoder:
+        return Encoded(input_ids=prompt, labels=completion, num_tokens=num_prompt + num_completion)
+    ignored = np.full(num_prompt, IGNORE_INDEX, dtype=np.int32)
+    ids, labels = np.concatenate([prompt, completion]), np.concatenate([ignored, completion])
+    return Encoded(input_ids=ids, labels=labels, num_tokens=len(ids))
+
+
+def prompt_of(row: Encoded) -> np.ndarray:
+    """Returns the part of a row that is not learned: what a model is asked."""
+    ignored = row.labels == IGNORE_INDEX
+    return row.input_ids[ignored] if ignored.any() else row.input_ids
+
+
+def reference_inputs(batch: Batch, *, causal: bool) -> dict[str, torch.Tensor]:
+    """Returns the batch under transformers' own names, labels among them, so that transformers works out the loss."""
+    inputs = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT, "labels": batch.labels_BS}
+    return {**inputs, "position_ids": batch.position_ids_BT} if causal else inputs
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Returns a tokenizer whose tokens are the words w4, w5 and so on, so that text shows ids."""
+    words = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": 3, **{f"w{i}": i for i in range(FIRST_WORD, VOCAB)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )

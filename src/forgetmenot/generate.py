@@ -24,7 +24,9 @@ def answer(
     generate = cast(Callable[..., Tensor], model.generate)  # declared on a mixin, not on PreTrainedModel
     own, model.generation_config = model.generation_config, config  # generate would fill in from the model's own
     try:
-        output_BT = generate(input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT)
+        output_BT = generate(
+            input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT, generation_config=config
+        )
     finally:
         model.generation_config = own
     ends = set(config.eos_token_id)

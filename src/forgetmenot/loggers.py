@@ -10,6 +10,7 @@ from pathlib import Path
 
 import datasets
 import transformers
+import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -63,6 +64,12 @@ class JsonlLogger(Logger):
     def finalize(self, status: str) -> None:
         """Writes the line that is open."""
         self.save()
+
+
+def leave_wandb() -> None:
+    """Ends a W&B run that a failed member of a sweep left open, so that the next member gets its own."""
+    if wandb.run is not None:
+        wandb.run.finish()
 
 
 def close_wandb(loggers: Sequence[Logger]) -> str | None:

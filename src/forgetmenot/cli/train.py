@@ -20,7 +20,7 @@ from forgetmenot.config.save import save_config
 from forgetmenot.data.examples import EncodedRun, encode_run
 from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
-from forgetmenot.loggers import JsonlLogger, close_wandb, quiet_libraries
+from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, quiet_libraries
 from forgetmenot.model.load import load
 from forgetmenot.module import AdaptationModule, Optimization
 from forgetmenot.outcome import Measured, cost_facts, data_facts, method_facts, metrics, objective, record_scores
@@ -54,9 +54,8 @@ def run(config: DictConfig) -> float | None:
         result.method = method_facts(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
         cost, scoring = Cost(), Scoring(validation=encoded.validation, tests=encoded.tests)
         loggers = _loggers(setup, folder)
-        trainer = _trainer(
-            setup, [cost, scoring, *selection(setup.settings, setup.monitor, folder)], loggers, console=console
-        )
+        chosen = selection(setup.settings, setup.monitor, folder)
+        trainer = _trainer(setup, [cost, scoring, *chosen], loggers, console=console, epoch=data.plan.steps_per_epoch)
         result.hardware = hardware(trainer.strategy.root_device, devices=trainer.world_size, precision=setup.precision)
         with ctrl_c_interrupts():
             trainer.fit(module, data)
@@ -145,9 +144,12 @@ def _trainer(
     *,
     console: Console,
     scoring: str = "scoring the adapted model",
+    epoch: int = 1,
 ) -> Trainer:
+    """Returns the Trainer; a run that ends within its first epoch of `epoch` steps is still validated, at its end."""
+    steps = min(epoch, setup.total_steps(epoch))
     return build_trainer(
-        setup.trainer,
+        {**({"val_check_interval": steps} if steps < epoch else {}), **setup.trainer},
         precision=setup.precision,
         callbacks=[*callbacks, ProgressDisplay(console, scoring=scoring)],
         loggers=loggers,
@@ -158,5 +160,6 @@ def _trainer(
 
 def _loggers(setup: Setup, folder: Path) -> list[Logger]:
     """Returns metrics.jsonl's logger always, and the one that was chosen."""
+    leave_wandb()
     own: list[Logger] = [JsonlLogger(folder / "metrics.jsonl")]
     return own if setup.make_logger is None else [*own, setup.make_logger(save_dir=str(folder), name=folder.name)]

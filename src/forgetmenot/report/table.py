@@ -17,26 +17,26 @@ def result_table(result: RunResult) -> Table:
     """Returns one row a task; gain counts what became better, forgetting what became worse."""
     assert result.tasks is not None and result.gain is not None and result.forgetting is not None
     table = Table(title=f"{result.method['name']} on {result.data['name']}" if result.method and result.data else None)
-    for heading in ("task", "role", "metric"):
+    for heading in ("task", "metric"):
         table.add_column(heading)
     for heading in ("before", "after", "gain", "forgetting"):
         table.add_column(heading, justify="right")
+    table.add_column("not counted")
     for name, task in result.tasks.items():
         metric = task["metric"]
         gain, forgotten = result.gain.get(name), result.forgetting["tasks"].get(name)
-        note = f" ({task['reason']})" if task.get("reason") else ""
         table.add_row(
             name,
-            task["role"],
             metric,
             _number(task["before"][metric], ".3f"),
             _number(task["after"][metric], ".3f"),
             _number(gain, "+.3f"),
-            _number(forgotten, "+.3f") + note,
+            _number(forgotten, "+.3f"),
+            task.get("reason") or "",
         )
     mean = result.forgetting["mean"]
     table.add_section()
-    table.add_row("mean of what counts", "retained", "", "", "", "", _number(mean, "+.3f") or "none counts")
+    table.add_row("mean forgetting", "", "", "", "", _number(mean, "+.3f") or "none counts")
     return table
 
 

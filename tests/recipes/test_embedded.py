@@ -1,0 +1,90 @@
+"""The embedded model and data, end to end: every method learns, and what it saved answers the same without us."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny_runs import finish, read_lines, read_result
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+import forgetmenot
+
+pytestmark = pytest.mark.slow
+
+TINY = Path(forgetmenot.__file__).parent / "assets" / "tiny"
+MAJORITY = 0.5  # sentiment's test split is even
+
+
+def trained(place: Path, *arguments: str) -> Path:
+    """Returns the folder of a finished run on sentiment."""
+    run = finish(["data=sentiment", "logger=none", "trainer=cpu", *arguments], place)
+    assert run.code == 0, run.stderr
+    return run.folder
+
+
+@pytest.mark.parametrize(
+    ("method", "points"), [("full", 0.20), ("lora", 0.20), ("regularized", 0.15), ("prompt", 0.10)]
+)
+def test_a_method_learns_with_its_defaults(tmp_path: Path, method: str, points: float) -> None:
+    folder = trained(tmp_path, f"method={method}")
+
+    after = read_result(folder)["tasks"]["sentiment"]["after"]["accuracy"]
+    answers = {line["after"] for line in read_lines(folder / "predictions" / "sentiment.jsonl")}
+
+    assert after >= MAJORITY + points
+    assert {"positive", "negative"} <= answers
+
+
+def test_full_fine_tuning_forgets_more_than_lora_and_than_regularized(tmp_path: Path) -> None:
+    forgotten = {}
+    for method in ("full", "lora", "regularized"):
+        (tmp_path / method).mkdir()
+        forgotten[method] = read_result(trained(tmp_path / method, f"method={method}"))["forgetting"]["mean"]
+
+    assert forgotten["full"] >= 0.15
+    assert forgotten["full"] > forgotten["lora"]
+    assert forgotten["full"] > forgotten["regularized"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "prompt", "regularized"])
+def test_what_a_run_saved_answers_as_it_wrote_with_plain_libraries(tmp_path: Path, method: str) -> None:
+    folder = trained(tmp_path, f"method={method}", "precision=fp32", "max_steps=20", "data.retained=[]")
+    lines = read_lines(folder / "predictions" / "sentiment.jsonl")[:100]
+
+    model, tokenizer = plainly_loaded(folder)
+    answers = [plain_answer(model, tokenizer, str(line["prompt"])) for line in lines]
+
+    assert len(lines) == 100
+    assert answers == [line["after"] for line in lines]
+
+
+def test_the_same_seed_gives_the_same_numbers_twice(tmp_path: Path) -> None:
+    results = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        results.append(read_result(trained(tmp_path / name, "method=lora", "max_steps=10")))
+
+    for key in ("tasks", "gain", "forgetting", "data", "model", "seed"):
+        assert json.dumps(results[0][key]) == json.dumps(results[1][key])
+
+
+def plainly_loaded(folder: Path) -> tuple[PreTrainedModel, AutoTokenizer]:
+    """Loads a run's model/ or adapter/ with transformers and peft alone, in fp32."""
+    if (folder / "model").is_dir():
+        model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+        return model.eval(), AutoTokenizer.from_pretrained(folder / "model")
+    base = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
+    return PeftModel.from_pretrained(base, folder / "adapter").eval(), AutoTokenizer.from_pretrained(folder / "adapter")
+
+
+def plain_answer(model: PreTrainedModel, tokenizer: AutoTokenizer, prompt: str) -> str:
+    """Answers one unpadded prompt greedily."""
+    ids = [tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+    input_ids = torch.tensor([ids])
+    output = model.generate(
+        input_ids=input_ids, attention_mask=torch.ones_like(input_ids), max_new_tokens=6, do_sample=False
+    )
+    new = output[0] if output.shape[1] <= 6 else output[0, len(ids) :]
+    return tokenizer.decode(new, skip_special_tokens=True)

@@ -1,0 +1,45 @@
+"""Real data and a small real pretrained model: what a user with files of their own gets."""
+
+from pathlib import Path
+
+import pytest
+from tiny_runs import finish, read_lines, read_result
+
+from forgetmenot.metric import answer_scores
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs real data and models beside the project, in {SHARED}"),
+]
+
+
+def trained(place: Path, *arguments: str) -> Path:
+    """Returns the folder of a finished run."""
+    run = finish(["logger=none", "trainer=cpu", *arguments], place)
+    assert run.code == 0, run.stderr
+    return run.folder
+
+
+def test_full_fine_tuning_of_a_real_small_llama_learns_sst2(tmp_path: Path) -> None:
+    model = ("model=causal", f"model.path={SHARED / 'models/stories260K'}")
+    folder = trained(tmp_path, "method=full", "epochs=1", "data=sst2", f"data.path={SHARED / 'data/sst2'}", *model)
+
+    result = read_result(folder)
+    majority = 912 / 1821  # negative rows of the test split
+
+    assert result["tasks"]["sst2"]["after"]["accuracy"] >= majority + 0.08
+    assert result["forgetting"]["tasks"]["text"] > 0  # it learns, and forgets
+
+
+def test_lora_on_dialogsum_beats_the_base_and_one_constant_summary(tmp_path: Path) -> None:
+    data = ("data=dialogsum", f"data.path={SHARED / 'data/dialogsum'}", "data.references=summaries")
+    folder = trained(tmp_path, "method=lora", *data, "data.retained=[]", "max_steps=150", "data.max_validation=20")
+
+    scores = read_result(folder)["tasks"]["dialogsum"]
+    references = [line["references"] for line in read_lines(folder / "predictions" / "dialogsum.jsonl")]
+    constants = {group[0] for group in references[:10]}
+    constant = max(answer_scores([text] * len(references), references)["rouge1_fmeasure"] for text in constants)
+
+    assert scores["after"]["rouge1_fmeasure"] > scores["before"]["rouge1_fmeasure"]
+    assert scores["after"]["rouge1_fmeasure"] > constant

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,6 +89,5 @@ def quiet_libraries() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    os.environ.setdefault("WANDB_SILENT", "true")
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -24,6 +24,7 @@ def run_app(story: Story, *, config_name: str, arguments: list[str]) -> None:
     A user's error ends with one sentence and exit code 1, Ctrl-C with 130; a failed member does not stop a sweep.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing and exiting
+    os.environ.setdefault("WANDB_SILENT", "true")  # what people should read of it we print
     register_resolvers()
     command_line = sys.argv
     failures = 0

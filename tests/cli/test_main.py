@@ -51,5 +51,5 @@ def test_the_help_of_a_command_shows_choices_and_settings_without_loading_a_mode
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "method: full, lora, prompt, regularized" in answer.stdout, answer.stderr
-    assert "batch_size: 16" in answer.stdout
+    assert "batch_size: 8" in answer.stdout
     assert "HEAVY []" in answer.stdout or "HEAVY" not in answer.stdout

@@ -55,7 +55,7 @@ def test_a_trainer_key_that_lightning_does_not_take_tells_which_was_meant(name: 
 
 
 def test_lightnings_own_names_pass() -> None:
-    check_names({"devices": 1, "limit_val_batches": 2})
+    check_names({"devices": 1, "detect_anomaly": True})
     with pytest.raises(ValueError, match=r"got zzzzzz$"):
         check_names({"zzzzzz": 1})
 
@@ -67,7 +67,10 @@ def test_every_key_that_the_design_owns_is_owned() -> None:
         "max_steps",
         "accumulate_grad_batches",
         "gradient_clip_val",
+        "limit_train_batches",
+        "limit_val_batches",
         "limit_test_batches",
+        "fast_dev_run",
         "logger",
         "callbacks",
     } == set(TRAINER_KEYS_OF_OURS)

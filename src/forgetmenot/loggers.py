@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import datasets
@@ -63,6 +63,20 @@ class JsonlLogger(Logger):
     def finalize(self, status: str) -> None:
         """Writes the line that is open."""
         self.save()
+
+
+def open_logger(make_logger: Callable[..., Logger], folder: Path) -> Logger:
+    """Returns the chosen logger, writing into the run's folder; raises ValueError where it cannot be opened."""
+    try:
+        logger = make_logger(save_dir=str(folder), name=folder.name)
+        if isinstance(logger, WandbLogger):
+            logger.experiment.id  # noqa: B018  opens the run now, where an error can be told in a sentence
+    except (TypeError, wandb.errors.Error) as error:
+        raise ValueError(
+            f"logger must be settings that W&B can be opened with, got an error: {error}; "
+            "logger.offline=true keeps the run here, logger=none does without"
+        ) from error
+    return logger
 
 
 def leave_wandb() -> None:

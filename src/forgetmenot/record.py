@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import time
 import traceback
@@ -94,7 +95,7 @@ def _own_version() -> str:
 def _git_commit() -> str | None:
     """Returns the commit of the clone that this package runs from; None where it is installed from a wheel."""
     top = Path(__file__).resolve().parents[2]
-    if not (top / ".git").exists():
+    if not (top / ".git").exists() or shutil.which("git") is None:
         return None
     answer = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None

@@ -246,3 +246,10 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(ValueError, match=r"hub id that can be reached, got someone/something \(no network\)$"):
         read("someone/something", seed=0)
+
+
+def test_a_split_published_without_labels_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, {"train": [0, 1] * 10, "validation": [1], "test": [-1, -1]})
+    splits = read("someone/something", seed=0)
+    assert len(splits["train"]) == 18 and len(splits["test"]) == 2
+    assert {record.values["label"] for record in splits["test"]} <= {"no", "yes"}

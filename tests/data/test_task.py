@@ -101,3 +101,15 @@ def test_nothing_within_a_template_is_an_error(make_task: Callable[..., Task]) -
 def test_a_wrong_setting_is_refused(make_task: Callable[..., Task], changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_task(**changes)
+
+
+def test_a_column_may_have_any_name(make_task: Callable[..., Task]) -> None:
+    task = make_task(prompt="{my text}?", completion="my-label", separator="")
+    example = task.render(record(**{"my text": "Why", "my-label": "So."}))
+    assert (example.prompt, example.completion) == ("Why?", "So.")
+
+
+@pytest.mark.parametrize("template", ["my-lable", "{my lable}"])
+def test_a_template_never_stands_for_itself(make_task: Callable[..., Task], template: str) -> None:
+    task = make_task(completion=template)
+    assert "is not there; columns: my-label, question" in error_of(task, question="Why?", **{"my-label": "So."})

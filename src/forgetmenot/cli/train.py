@@ -20,7 +20,7 @@ from forgetmenot.config.save import save_config
 from forgetmenot.data.examples import EncodedRun, encode_run
 from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
-from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, quiet_libraries
+from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, open_logger, quiet_libraries
 from forgetmenot.model.load import load
 from forgetmenot.module import AdaptationModule, Optimization
 from forgetmenot.outcome import Measured, cost_facts, data_facts, method_facts, metrics, objective, record_scores
@@ -60,15 +60,16 @@ def run(config: DictConfig) -> float | None:
         with ctrl_c_interrupts():
             trainer.fit(module, data)
             take_best(trainer, module)
-            validation = trainer.validate(module, data, verbose=False)[0]
-            trainer.test(module, data, verbose=False)
+            judge = _trainer(setup, [scoring], [], console=console)  # without loggers: these scores are of no step
+            validation = judge.validate(module, data, verbose=False)[0]
+            judge.test(module, data, verbose=False)
         after = Measured.of(scoring)
 
         learned = folder / setup.method.folder
         on_rank_zero(setup.method.save)(module.model, learned)
+        result.method["saved_bytes"] = folder_bytes(learned)
         on_rank_zero(setup.tokenizer.save_pretrained)(learned)
         on_rank_zero(write_predictions)(folder, encoded.tests, before=before.answers, after=after.answers)
-        result.method["saved_bytes"] = folder_bytes(learned)
         result.cost = cost_facts(
             cost,
             evaluate_seconds=before.seconds + after.seconds,
@@ -162,4 +163,6 @@ def _loggers(setup: Setup, folder: Path) -> list[Logger]:
     """Returns metrics.jsonl's logger always, and the one that was chosen."""
     leave_wandb()
     own: list[Logger] = [JsonlLogger(folder / "metrics.jsonl")]
-    return own if setup.make_logger is None else [*own, setup.make_logger(save_dir=str(folder), name=folder.name)]
+    if setup.make_logger is not None:
+        own.append(open_logger(setup.make_logger, folder))
+    return own

@@ -5,11 +5,12 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_WANDB_HOST = "api.wandb.ai"
+_WANDB_HOST = "api.wandb.ai"  # where keys of older logins stand
 
 
 def conf_folder() -> Path:
@@ -44,8 +45,11 @@ def _wandb_offline() -> bool:
     """Tells whether Weights & Biases has no key to log in with, as `wandb login` keeps it."""
     if os.environ.get("WANDB_API_KEY"):
         return False
-    host = os.environ.get("WANDB_BASE_URL", _WANDB_HOST).removeprefix("https://").removeprefix("http://").rstrip("/")
+    import wandb
+
+    hosts = {urlsplit(os.environ.get("WANDB_BASE_URL") or str(wandb.Settings().base_url)).hostname, _WANDB_HOST}
     try:
-        return netrc.netrc().authenticators(host) is None
+        known = netrc.netrc(os.environ.get("NETRC"))
+        return all(known.authenticators(host) is None for host in hosts if host)
     except (OSError, netrc.NetrcParseError):
         return True

@@ -9,7 +9,10 @@ TRAINER_KEYS_OF_OURS = {
     "max_steps": "max_steps",
     "accumulate_grad_batches": "micro_batch_tokens",
     "gradient_clip_val": "optimizer.clip_norm",
+    "limit_train_batches": "max_steps",
+    "limit_val_batches": "data.max_validation",
     "limit_test_batches": "a data set with fewer test rows",
+    "fast_dev_run": "max_steps",
     "logger": "logger",
     "callbacks": "a class of your own under plugins",
 }

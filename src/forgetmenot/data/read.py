@@ -139,7 +139,18 @@ def _read_hub(path: str) -> Splits:
             f"({str(error).splitlines()[0]})"
         ) from error
     names = {split: next((n for n in names if n in loaded), None) for split, names in _SPLIT_NAMES.items()}
-    return {split: _hub_records(loaded[name], place=f"{path} {name}") for split, name in names.items() if name}
+    return {
+        split: _hub_records(loaded[name], place=f"{path} {name}")
+        for split, name in names.items()
+        if name and not _hides_labels(loaded[name])
+    }
+
+
+def _hides_labels(rows: "Dataset") -> bool:
+    """Tells whether a split is published without its labels, all of them -1: it is then as if it were not there."""
+    from datasets import ClassLabel
+
+    return any(isinstance(feature, ClassLabel) and set(rows[name]) == {-1} for name, feature in rows.features.items())
 
 
 def _hub_records(rows: "Dataset", *, place: str) -> list[Record]:

@@ -21,8 +21,7 @@ Metric = Literal[
     "loss",
 ]
 
-_COLUMN = re.compile(r"\{(\w+)\}")
-_BARE_WORD = re.compile(r"\w+")
+_COLUMN = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,7 @@ class Task:
 
 
 def _fill(template: str, *, record: Record, key: str) -> str:
-    if _BARE_WORD.fullmatch(template):
+    if not _COLUMN.search(template):  # the name of a column, whatever letters it has
         return _text(template, record=record, key=key, empty_allowed=True)
     return _COLUMN.sub(lambda match: _text(match[1], record=record, key=key), template)
 

@@ -69,7 +69,7 @@ class ConstantSchedule(LambdaLR):
 
 
 class LinearSchedule(LambdaLR):
-    """Warm-up, then a straight line down to 0 at the last step."""
+    """Warm-up, then a straight line that reaches 0 after the last step."""
 
     def __init__(self, optimizer: Optimizer, *, total_steps: int, warmup: float) -> None:
         super().__init__(
@@ -78,7 +78,7 @@ class LinearSchedule(LambdaLR):
 
 
 class CosineSchedule(LambdaLR):
-    """Warm-up, then half a cosine down to 0 at the last step."""
+    """Warm-up, then half a cosine that reaches 0 after the last step."""
 
     def __init__(self, optimizer: Optimizer, *, total_steps: int, warmup: float) -> None:
         super().__init__(

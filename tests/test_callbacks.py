@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 from tiny_models import collator_of, facts_of, rows_for, tiny, word_tokenizer
+from tiny_tasks import make_task
 from tiny_training import fit, module_of, steps_of, trainer_of
 
 from forgetmenot.callbacks import Cost, Scoring, peak_memory, reset_peak_memory
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.examples import ScoringSet, scoring_set
 from forgetmenot.data.plan import Plan
-from forgetmenot.data.task import Task
 from forgetmenot.data.types import Example
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import answer
@@ -28,15 +28,12 @@ def words(number: int, *, first: int) -> str:
 
 def data_of(name: str, *, metric: str = "accuracy", lengths: Sequence[int] = LENGTHS) -> ScoringSet:
     """Returns examples of unlike lengths, the answers of which differ."""
-    task = Task(
-        name=name, path="nowhere", prompt="prompt" if metric != "loss" else None, completion="completion", separator="",
-        references=None, metric=metric, max_new_tokens=4, max_validation=10, truncate="left",
-    )  # fmt: skip
+    quiz = make_task(name, metric=metric, prompt=None if metric == "loss" else "prompt", completion="completion")
     completions = [words(1 + i % 3, first=5 * i) for i, _ in enumerate(lengths)]
     prompts = [words(length, first=7 * i) if metric != "loss" else "" for i, length in enumerate(lengths)]
     examples = [Example(prompt=p, completion=c, references=(c,)) for p, c in zip(prompts, completions, strict=True)]
     encoder = Encoder(tokenizer=word_tokenizer(), max_length=32, truncate="left", is_encoder_decoder=False)
-    return scoring_set(task, examples, encoder=encoder)
+    return scoring_set(quiz, examples, encoder=encoder)
 
 
 def part(task: str, answers: dict[int, str], *, loss_sum: float = 0.0, tokens: int = 1) -> Scored:

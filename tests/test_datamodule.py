@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny_tasks import make_task
 
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Plan
-from forgetmenot.data.task import Task
 from forgetmenot.data.types import IGNORE_INDEX, Encoded, Example, ScoringBatch, Step
 from forgetmenot.datamodule import AdaptationData
 
@@ -27,27 +27,12 @@ def row(number: int) -> Encoded:
     return Encoded(input_ids=ids, labels=labels, num_tokens=len(ids))
 
 
-def task(name: str, *, metric: str = "accuracy") -> Task:
-    return Task(
-        name=name,
-        path="unused",
-        prompt="question" if metric != "loss" else None,
-        completion="answer",
-        separator=" ",
-        references=None,
-        metric=metric,
-        max_new_tokens=3,
-        max_validation=100,
-        truncate="left",
-    )
-
-
 def scoring(name: str, *, answers: bool = True, pieces: tuple[int, ...] = tuple(range(EXAMPLES))) -> ScoringSet:
     """Returns a set with one row per number in `pieces`: the example that the row belongs to."""
     rows = tuple(row(number) for number in pieces)
     count = max(pieces) + 1
     return ScoringSet(
-        task=task(name, metric="accuracy" if answers else "loss"),
+        task=make_task(name, metric="accuracy" if answers else "loss"),
         examples=tuple(Example(prompt="q", completion="a", references=("a",)) for _ in range(count)),
         rows=EncodedSplit(rows=rows, example_indices=pieces, truncated=0, dropped=0),
         prompts=tuple(row(number).input_ids[:PROMPT] for number in range(count)) if answers else (),

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tiny_tasks import make_task
 from torch import nn
 
 from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
-from forgetmenot.data.task import Task
 from forgetmenot.data.types import Example
-from forgetmenot.outcome import Measured, cost_facts, method_facts, metrics, objective, record_scores
+from forgetmenot.outcome import Measured, cost_section, method_section, metrics, objective, record_scores
 from forgetmenot.result import RunResult
 
 NUM_EXAMPLES = 20
@@ -18,21 +18,10 @@ NUM_EXAMPLES = 20
 
 def _set(name: str, *, metric: str = "accuracy") -> ScoringSet:
     """Twenty examples, each with an answer of its own: no constant answers more than one of them."""
-    task = Task(
-        name=name,
-        path="nowhere",
-        prompt=None if metric == "loss" else "question",
-        completion="answer",
-        separator="\n",
-        references=None,
-        metric=metric,  # type: ignore[arg-type]
-        max_new_tokens=4,
-        max_validation=4,
-        truncate="left",
-    )
     examples = tuple(Example(prompt="?", completion=str(i), references=(str(i),)) for i in range(NUM_EXAMPLES))
     rows = EncodedSplit(rows=(), example_indices=(), truncated=0, dropped=0)
-    return ScoringSet(task=task, examples=examples, rows=rows, prompts=(np.zeros(3), np.zeros(5)))
+    prompts = (np.zeros(3), np.zeros(5))
+    return ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=rows, prompts=prompts)
 
 
 def _measured(**scores: float) -> Measured:
@@ -127,7 +116,7 @@ def test_a_sweep_judges_by_the_objective_that_is_named(result: RunResult, name: 
 def test_method_facts_count_what_is_trained_against_the_base() -> None:
     model = nn.Linear(3, 2)
     model.bias.requires_grad_(False)
-    facts = method_facts("lora", model, lr=0.1, parameters=24)  # type: ignore[arg-type]
+    facts = method_section("lora", model, lr=0.1, parameters=24)  # type: ignore[arg-type]
     assert facts == {
         "name": "lora", "lr": 0.1, "trainable_parameters": 6, "trainable_percent": 25.0, "saved_bytes": None,
     }  # fmt: skip
@@ -135,7 +124,7 @@ def test_method_facts_count_what_is_trained_against_the_base() -> None:
 
 def test_cost_counts_virtual_tokens_into_the_prompts_length() -> None:
     cost = SimpleNamespace(train_seconds=2.0, train_tokens=10, peak_memory_bytes=7)
-    facts = cost_facts(cost, evaluate_seconds=3.0, target=_set("mood"), virtual_tokens=20)  # type: ignore[arg-type]
+    facts = cost_section(cost, evaluate_seconds=3.0, target=_set("mood"), virtual_tokens=20)  # type: ignore[arg-type]
     assert facts == {
         "train_seconds": 2.0, "train_tokens": 10, "train_tokens_per_second": 5.0, "peak_memory_bytes": 7,
         "evaluate_seconds": 3.0, "prompt_tokens_per_example": 24.0,
@@ -144,7 +133,7 @@ def test_cost_counts_virtual_tokens_into_the_prompts_length() -> None:
 
 def test_cost_of_a_training_that_took_no_time_has_no_speed() -> None:
     cost = SimpleNamespace(train_seconds=0.0, train_tokens=0, peak_memory_bytes=None)
-    facts = cost_facts(cost, evaluate_seconds=0.0, target=_set("mood"), virtual_tokens=0)  # type: ignore[arg-type]
+    facts = cost_section(cost, evaluate_seconds=0.0, target=_set("mood"), virtual_tokens=0)  # type: ignore[arg-type]
     assert facts["train_tokens_per_second"] is None
 
 

@@ -144,12 +144,22 @@ def test_the_best_weights_are_taken_and_what_is_frozen_stays(tmp_path: Path) -> 
     torch.save({"state_dict": {"trained": torch.tensor([2.0])}}, tmp_path / "best.ckpt")
     keeper = ModelCheckpoint(tmp_path, monitor="val/loss")
     keeper.best_model_path = str(tmp_path / "best.ckpt")
+    keeper.best_model_score = torch.tensor(1.0)
     module = _Weights()
-    take_best(SimpleNamespace(checkpoint_callback=keeper), module)  # type: ignore[arg-type]
+    last = {"val/loss": 1.5}
+    assert take_best(SimpleNamespace(checkpoint_callback=keeper), module, last=last)  # type: ignore[arg-type]
     assert (module.trained.item(), module.frozen.item()) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize(("metric", "best", "last"), [("loss", 1.0, 0.5), ("accuracy", 0.5, 0.75)])
+def test_the_last_weights_stay_where_they_are_the_best(metric: str, best: float, last: float) -> None:
+    keeper = ModelCheckpoint(monitor=f"val/{metric}", mode="min" if metric == "loss" else "max")
+    keeper.best_model_score = torch.tensor(best)
+    trainer = SimpleNamespace(checkpoint_callback=keeper)
+    assert not take_best(trainer, _Weights(), last={f"val/{metric}": last})  # type: ignore[arg-type]
 
 
 def test_weights_stay_as_they_are_where_none_were_kept() -> None:
     module = _Weights()
-    take_best(SimpleNamespace(checkpoint_callback=None), module)  # type: ignore[arg-type]
+    assert not take_best(SimpleNamespace(checkpoint_callback=None), module, last={})  # type: ignore[arg-type]
     assert module.trained.item() == 0.0

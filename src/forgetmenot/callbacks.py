@@ -111,6 +111,9 @@ class Cost(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.peak_memory_bytes = peak_memory(pl_module.device)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.peak_memory_bytes = peak_memory(pl_module.device)
+
 
 def reset_peak_memory(device: torch.device) -> None:
     """Starts the peak anew: CUDA's own count, or on a CPU Linux's resident peak of this process."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 from transformers import PreTrainedModel
 
@@ -10,7 +10,7 @@ from forgetmenot.callbacks import Cost, Scoring
 from forgetmenot.data.examples import EncodedRun, ScoringSet, TaskExamples
 from forgetmenot.forgetting import LOSS_ONLY, improvement, mean_forgetting, reason_not_counted
 from forgetmenot.metric import best_constant, per_answer
-from forgetmenot.result import Facts, RunResult
+from forgetmenot.result import CostSection, DataSection, MethodSection, RunResult, TaskSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,16 @@ def record_scores(result: RunResult, tests: Sequence[ScoringSet], *, before: Mea
     result.tasks = {}
     for data in tests:
         name = data.task.name
-        kept = {} if data.task is target else {"counted": reasons[name] is None, "reason": reasons[name]}
-        result.tasks[name] = {
+        section: TaskSection = {
             "role": "target" if data.task is target else "retained",
             "metric": data.task.metric,
             "examples": len(data.examples),
-            **kept,
             "before": dict(before.scores[name]),
             "after": None if after is None else dict(after.scores[name]),
         }
+        if data.task is not target:
+            section["counted"], section["reason"] = reasons[name] is None, reasons[name]
+        result.tasks[name] = section
     if after is None:
         return
     better = {
@@ -67,7 +68,7 @@ def _reason(data: ScoringSet, before: Measured) -> str | None:
     return reason_not_counted(per_answer(data.task.metric, answers, references), constant)
 
 
-def data_facts(target: TaskExamples, encoded: EncodedRun) -> Facts:
+def data_section(target: TaskExamples, encoded: EncodedRun) -> DataSection:
     """Returns the data section: how many examples, and how many did not fit as they are."""
     splits = (encoded.train, encoded.validation.rows, encoded.tests[0].rows)
     return {
@@ -80,7 +81,7 @@ def data_facts(target: TaskExamples, encoded: EncodedRun) -> Facts:
     }
 
 
-def method_facts(name: str, model: PreTrainedModel, *, lr: float, parameters: int) -> Facts:
+def method_section(name: str, model: PreTrainedModel, *, lr: float, parameters: int) -> MethodSection:
     """Returns the method section; the saved size is known later."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {
@@ -92,7 +93,7 @@ def method_facts(name: str, model: PreTrainedModel, *, lr: float, parameters: in
     }
 
 
-def cost_facts(cost: Cost, *, evaluate_seconds: float, target: ScoringSet, virtual_tokens: int) -> Facts:
+def cost_section(cost: Cost, *, evaluate_seconds: float, target: ScoringSet, virtual_tokens: int) -> CostSection:
     """Returns the cost section; `target` tells how long the prompts are."""
     lengths = [len(prompt) + virtual_tokens for prompt in target.prompts]
     return {
@@ -113,7 +114,8 @@ def objective(name: str, *, result: RunResult, validation: Mapping[str, float]) 
         return float(validation[f"val/{metric}"])
     if where == "after":
         target = next(facts for facts in result.tasks.values() if facts["role"] == "target")
-        return float(target["after"][metric])
+        assert target["after"] is not None
+        return target["after"][metric]
     return result.forgetting["mean"] if where == "forgetting" else next(iter(result.gain.values()))
 
 
@@ -127,5 +129,6 @@ def metrics(result: RunResult) -> dict[str, float]:
     forgetting = result.forgetting or {"tasks": {}, "mean": None}
     named |= {f"forgetting/{task}": value for task, value in forgetting["tasks"].items()}
     named["forgetting/mean"] = forgetting["mean"]
-    named |= {f"cost/{name}": value for name, value in (result.cost or {}).items()}
+    cost = cast(Mapping[str, float | None], result.cost or {})
+    named |= {f"cost/{name}": value for name, value in cost.items()}
     return {name: value for name, value in named.items() if value is not None}

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from forgetmenot.data.examples import ScoringSet
-from forgetmenot.result import RunResult, write_whole
+from forgetmenot.result import HardwareSection, RunResult, write_whole
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "torchmetrics", "datasets", "hydra-core")
 
@@ -44,6 +45,7 @@ def recording(folder: Path, result: RunResult) -> Iterator[RunResult]:
         result.status = "complete"
     except KeyboardInterrupt:
         result.status = "interrupted"
+        on_rank_zero(print)(f"what is known lies in {folder}", file=sys.stderr)
         raise
     except BaseException as error:
         result.status = "failed"
@@ -75,7 +77,7 @@ def write_predictions(
             write_whole(folder / "predictions" / f"{name}.jsonl", text)
 
 
-def hardware(device: torch.device, *, devices: int, precision: str) -> dict[str, object]:
+def hardware(device: torch.device, *, devices: int, precision: str) -> HardwareSection:
     """Returns the machine as result.json names it."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {"device": name, "devices": devices, "threads": torch.get_num_threads(), "precision": precision}

@@ -10,13 +10,81 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, NotRequired, Self, TypedDict
 
 SCHEMA_VERSION = 1
 FILE_NAME = "result.json"
 
 Status = Literal["complete", "failed", "interrupted"]
-Facts = dict[str, Any]
+Scores = dict[str, float]
+
+
+class ModelSection(TypedDict):
+    """The base model."""
+
+    name: str
+    architecture: Literal["causal", "seq2seq"]
+    parameters: int
+
+
+class HardwareSection(TypedDict):
+    """The machine, and the precision that it computed in."""
+
+    device: str
+    devices: int
+    threads: int
+    precision: str
+
+
+class MethodSection(TypedDict):
+    """The method; `trainable_percent` is of the base's parameters, `saved_bytes` null until it is saved."""
+
+    name: str
+    lr: float
+    trainable_parameters: int
+    trainable_percent: float
+    saved_bytes: int | None
+
+
+class DataSection(TypedDict):
+    """The target's examples: how many a split has, and how many did not fit as they are."""
+
+    name: str
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    truncated: int
+    dropped: int
+
+
+class CostSection(TypedDict):
+    """What the run cost: `train_seconds` in optimizer steps alone, `train_tokens` unpadded."""
+
+    train_seconds: float
+    train_tokens: int
+    train_tokens_per_second: float | None
+    peak_memory_bytes: int | None
+    evaluate_seconds: float
+    prompt_tokens_per_example: float | None
+
+
+class TaskSection(TypedDict):
+    """A task's scores; `counted` and `reason` say of a retained one whether it counts towards mean forgetting."""
+
+    role: Literal["target", "retained"]
+    metric: str
+    examples: int
+    counted: NotRequired[bool]
+    reason: NotRequired[str | None]
+    before: Scores
+    after: Scores | None
+
+
+class ForgettingSection(TypedDict):
+    """How much worse each retained task became; `mean` is null where none counts."""
+
+    tasks: Scores
+    mean: float | None
 
 
 @dataclass(kw_only=True)
@@ -31,15 +99,15 @@ class RunResult:
     seed: int | None = None
     started: str = ""
     seconds: float | None = None
-    model: Facts | None = None
-    hardware: Facts | None = None
+    model: ModelSection | None = None
+    hardware: HardwareSection | None = None
     reused: list[str] = field(default_factory=list)
-    method: Facts | None = None
-    data: Facts | None = None
-    cost: Facts | None = None
-    tasks: dict[str, Facts] | None = None
-    gain: dict[str, float] | None = None
-    forgetting: Facts | None = None
+    method: MethodSection | None = None
+    data: DataSection | None = None
+    cost: CostSection | None = None
+    tasks: dict[str, TaskSection] | None = None
+    gain: Scores | None = None
+    forgetting: ForgettingSection | None = None
     versions: dict[str, str] | None = None
     git_commit: str | None = None
 
@@ -79,7 +147,7 @@ def write_whole(file: Path, text: str) -> None:
         raise
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

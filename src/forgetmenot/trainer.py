@@ -103,9 +103,18 @@ def ctrl_c_interrupts() -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-def take_best(trainer: Trainer, module: LightningModule) -> None:
-    """Loads the best weights into `module` where they were kept."""
+def take_best(trainer: Trainer, module: LightningModule, *, last: Mapping[str, float]) -> bool:
+    """Loads the best weights into `module` where some were kept that beat the `last` ones' scores; returns whether.
+
+    The last step need not be one that was validated in the loop, so its scores are given.
+    """
     keeper = trainer.checkpoint_callback
-    if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
-        weights = torch.load(keeper.best_model_path, map_location=module.device, weights_only=True)["state_dict"]
-        module.load_state_dict(weights, strict=False)  # what is frozen is not in there
+    if not isinstance(keeper, ModelCheckpoint) or keeper.best_model_score is None:
+        return False
+    assert keeper.monitor is not None
+    best, score = float(keeper.best_model_score), last[keeper.monitor]
+    if (score <= best) if keeper.mode == "min" else (score >= best):
+        return False
+    weights = torch.load(keeper.best_model_path, map_location=module.device, weights_only=True)["state_dict"]
+    module.load_state_dict(weights, strict=False)  # what is frozen is not in there
+    return True

@@ -51,6 +51,7 @@ COMMANDS = [
     ("+trainer.precision=16", ("trainer.precision must be set by precision",)),
     ("+nonsense=1", ("nonsense must be a key of the run", "got nonsense")),
     ("regularizer=null", ("regularizer must be", "regularizer=[]")),
+    ("regularizer=null,l2_sp", ("regularizer must be", "regularizer=[]")),
     ("method=null", ("method must be one of", "got null")),
     ("data.path=/nowhere", ("data.path must be an existing file or folder", "/nowhere")),
     ("data.path=???", ("data.path must be given, got nothing; add data.path=VALUE",)),

@@ -73,3 +73,5 @@ def test_ctrl_c_in_the_terminal_records_the_run_as_interrupted_and_exits_with_13
     result = read_result(_only_folder(tmp_path))
     assert (result["status"], result["error"], result["gain"]) == ("interrupted", None, None)
     assert result["tasks"] is not None, "the scores of the base are known"
+    assert result["cost"]["train_seconds"] > 0 and result["cost"]["peak_memory_bytes"] > 0
+    assert f"what is known lies in {_only_folder(tmp_path)}" in errors

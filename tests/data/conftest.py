@@ -1,12 +1,8 @@
-"""Small real tokenizers, with and without BOS, and a task to vary."""
-
-from collections.abc import Callable
+"""Small real tokenizers, with and without BOS."""
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
-
-from forgetmenot.data.task import Task
 
 
 def _byte_level_bpe(special_tokens: list[str]) -> Tokenizer:
@@ -56,25 +52,3 @@ def any_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Returns each of the two tokenizers in turn."""
     return tokenizer if request.param == "with BOS" else tokenizer_without_bos
-
-
-@pytest.fixture
-def make_task() -> Callable[..., Task]:
-    """Returns a maker of tasks: a question and an answer, but for what is given."""
-
-    def make(**changes: object) -> Task:
-        values: dict[str, object] = {
-            "name": "quiz",
-            "path": "unused",
-            "prompt": "question",
-            "completion": "answer",
-            "separator": " ",
-            "references": None,
-            "metric": "accuracy",
-            "max_new_tokens": 4,
-            "max_validation": 100,
-            "truncate": "left",
-        }
-        return Task(**(values | changes))
-
-    return make

@@ -1,16 +1,18 @@
 """A run's examples: read by its tasks, encoded once."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_tasks import make_task
 from transformers import PreTrainedTokenizerFast
 
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.examples import TaskExamples, encode_run, read_examples, scoring_set
 from forgetmenot.data.task import Task
 from forgetmenot.data.types import Example
+
+ROWS = 1000  # more embeddings than the tokenizer has tokens
 
 
 def write(folder: Path, **splits: list[dict[str, object]]) -> str:
@@ -42,39 +44,45 @@ def target(task: Task) -> TaskExamples:
     )
 
 
-def test_examples_are_rendered_in_file_order(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_examples_are_rendered_in_file_order(tmp_path: Path) -> None:
     path = write(tmp_path, train=[quiz(1), quiz(2)], validation=[quiz(3)], test=[quiz(5), quiz(4)])
     data = read_examples(make_task(path=path), seed=0)
     assert [example.prompt for example in data.train] == ["1? ", "2? "]
     assert [example.completion for example in data.validation + data.test] == ["3!", "5!", "4!"]
 
 
-def test_a_broken_record_is_named_by_file_and_line(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_a_broken_record_is_named_by_file_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, train=[quiz(1), quiz(2), {"question": "?"}], validation=[quiz(3)], test=[quiz(4)])
     with pytest.raises(ValueError, match=r"train\.jsonl line 3: data\.completion names the column 'answer'"):
         read_examples(make_task(path=path), seed=0)
 
 
-def test_a_references_column_that_no_split_has_is_an_error(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_a_references_column_that_no_split_has_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path, test=[quiz(1)])
     with pytest.raises(ValueError, match=r"data\.references must name a column .*\(answer, question\), got all"):
         read_examples(make_task(path=path, references="all"), seed=0)
 
 
-def test_references_may_stand_in_the_test_split_alone(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_references_may_stand_in_the_test_split_alone(tmp_path: Path) -> None:
     path = write(tmp_path, train=[quiz(1)], validation=[quiz(2)], test=[quiz(3, all=["x", "y"])])
     data = read_examples(make_task(path=path, references="all"), seed=0)
     assert (data.train[0].references, data.test[0].references) == (("1!",), ("x", "y"))
 
 
-def test_data_without_test_split_is_an_error(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_a_record_that_lacks_the_references_of_its_split_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, test=[quiz(1, all=["x"]), quiz(2)])
+    with pytest.raises(ValueError, match=r"test\.jsonl line 2: .*data\.references"):
+        read_examples(make_task(path=path, references="all"), seed=0)
+
+
+def test_data_without_test_split_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold a test split"):
         read_examples(make_task(path=write(tmp_path, validation=[quiz(1)])), seed=0)
 
 
-def test_scoring_sets_stand_in_order_with_the_target_first(encoder: Encoder, make_task: Callable[..., Task]) -> None:
+def test_scoring_sets_stand_in_order_with_the_target_first(encoder: Encoder) -> None:
     kept = TaskExamples(task=make_task(name="kept"), train=(), validation=(), test=examples(("m", "n"), ("o", "p")))
-    run = encode_run(target(make_task()), [kept], encoder=encoder)
+    run = encode_run(target(make_task()), [kept], encoder=encoder, embedding_rows=ROWS)
     assert [(data.task.name, len(data.rows.rows), len(data.prompts)) for data in run.tests] == [
         ("quiz", 1, 1),
         ("kept", 2, 2),
@@ -82,20 +90,20 @@ def test_scoring_sets_stand_in_order_with_the_target_first(encoder: Encoder, mak
     assert len(run.train.rows) == 2
 
 
-def test_validation_is_bounded(encoder: Encoder, make_task: Callable[..., Task]) -> None:
-    run = encode_run(target(make_task(max_validation=2)), [], encoder=encoder)
+def test_validation_is_bounded(encoder: Encoder) -> None:
+    run = encode_run(target(make_task(max_validation=2)), [], encoder=encoder, embedding_rows=ROWS)
     assert [example.prompt for example in run.validation.examples] == ["e", "g"]
     assert len(run.validation.rows.rows) == 2
 
 
-def test_training_examples_of_which_none_fits_are_an_error(encoder: Encoder, make_task: Callable[..., Task]) -> None:
+def test_training_examples_of_which_none_fits_are_an_error(encoder: Encoder) -> None:
     task = make_task()
     long = TaskExamples(task=task, train=examples(("a", "b" * 40)), validation=(), test=examples(("a", "b")))
     with pytest.raises(ValueError, match="max_length must hold a training example, got 16 tokens"):
-        encode_run(long, [], encoder=encoder)
+        encode_run(long, [], encoder=encoder, embedding_rows=ROWS)
 
 
-def test_each_task_is_cut_on_its_own_side(encoder: Encoder, make_task: Callable[..., Task]) -> None:
+def test_each_task_is_cut_on_its_own_side(encoder: Encoder) -> None:
     long = examples(("abcdefghijklmnopqrstuvwxyz", "!"))
     left, right = (
         encoder.tokenizer.decode(scoring_set(make_task(truncate=side), long, encoder=encoder).prompts[0])
@@ -104,9 +112,12 @@ def test_each_task_is_cut_on_its_own_side(encoder: Encoder, make_task: Callable[
     assert (left, right) == ("<s>pqrstuvwxyz", "<s>abcdefghijk")
 
 
-def test_a_task_scored_by_loss_alone_has_no_prompts_and_reserves_no_room(
-    encoder: Encoder, make_task: Callable[..., Task]
-) -> None:
+def test_a_token_that_the_model_has_no_embedding_for_is_an_error(encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match=r"one of the model's 5 embeddings, got '.+' as token \d+$"):
+        encode_run(target(make_task()), [], encoder=encoder, embedding_rows=5)
+
+
+def test_a_task_scored_by_loss_alone_has_no_prompts_and_reserves_no_room(encoder: Encoder) -> None:
     data = scoring_set(make_task(metric="loss"), examples(("abcdefghijklmnopq", "!")), encoder=encoder)
     assert data.prompts == ()
     assert data.rows.lengths.tolist() == [16]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, EOS, model_at, tiny, word_tokenizer
+from tiny_models import CONFIGS, EOS, VOCAB, model_at, tiny, word_tokenizer
 
 from forgetmenot.model.load import Model, load, load_tokenizer, lr_scale, read_config, read_facts
 
@@ -202,7 +202,15 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(tmp_path: Path) -> 
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
 
-    assert load_tokenizer(model_at(tmp_path)).pad_token_id == EOS
+    assert load_tokenizer(model_at(tmp_path), embedding_rows=VOCAB).pad_token_id == EOS
+
+
+def test_padding_that_the_model_has_no_embedding_for_is_replaced_by_the_end_token(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<padding>"})
+    tokenizer.save_pretrained(tmp_path)
+
+    assert load_tokenizer(model_at(tmp_path), embedding_rows=VOCAB).pad_token_id == EOS
 
 
 def test_a_tokenizer_without_end_token_is_refused(tmp_path: Path) -> None:
@@ -211,7 +219,7 @@ def test_a_tokenizer_without_end_token_is_refused(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
 
     with pytest.raises(ValueError) as error:
-        load_tokenizer(model_at(tmp_path))
+        load_tokenizer(model_at(tmp_path), embedding_rows=VOCAB)
 
     assert "EOS" in sentence(error)
 
@@ -220,7 +228,7 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
     tiny("llama").save_pretrained(tmp_path)
 
     with pytest.raises(ValueError) as error:
-        load_tokenizer(model_at(tmp_path))
+        load_tokenizer(model_at(tmp_path), embedding_rows=VOCAB)
 
     sentence(error)
 

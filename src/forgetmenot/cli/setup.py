@@ -22,7 +22,7 @@ from forgetmenot.model.budget import micro_batch_tokens
 from forgetmenot.model.load import Model, ModelFacts, empty_model, load_tokenizer, lr_scale, read_config, read_facts
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
-from forgetmenot.result import Facts
+from forgetmenot.result import ModelSection
 from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer
 
 _NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
@@ -54,7 +54,7 @@ class Setup:
     micro_batch_tokens: int
 
     @property
-    def model_facts(self) -> Facts:
+    def model_section(self) -> ModelSection:
         """The model section of result.json."""
         return {"name": self.model.name, "architecture": self.facts.architecture, "parameters": self.facts.parameters}
 
@@ -114,7 +114,7 @@ def set_up(config: DictConfig) -> Setup:
     facts = read_facts(model, model_config)
     _check_lengths(settings, facts, method=method, tasks=(target, *retained))
     method.apply(empty_model(model, model_config))  # one that does not fit the model says so before weights are read
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
     return Setup(
         settings=settings,
         model=model,

@@ -23,7 +23,7 @@ from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, open_logger, quiet_libraries
 from forgetmenot.model.load import load
 from forgetmenot.module import AdaptationModule, Optimization
-from forgetmenot.outcome import Measured, cost_facts, data_facts, method_facts, metrics, objective, record_scores
+from forgetmenot.outcome import Measured, cost_section, data_section, method_section, metrics, objective, record_scores
 from forgetmenot.progress import ProgressDisplay
 from forgetmenot.record import folder_bytes, hardware, on_rank_zero, recording, write_predictions
 from forgetmenot.report.table import print_result
@@ -43,26 +43,35 @@ def run(config: DictConfig) -> float | None:
         setup = set_up(config)
         on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
         seed_everything(setup.settings.seed, verbose=False)
-        encoded = encode_run(setup.target, setup.retained, encoder=setup.encoder)
-        result.seed, result.model = setup.settings.seed, setup.model_facts
-        result.data = data_facts(setup.target, encoded)
+        encoded = _encoded(setup)
+        result.seed, result.model = setup.settings.seed, setup.model_section
+        result.data = data_section(setup.target, encoded)
 
         before = _score_base(setup, encoded, console=console)
         record_scores(result, encoded.tests, before=before, after=None)
 
         module, data = _adapted(setup, encoded)
-        result.method = method_facts(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
+        result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
         cost, scoring = Cost(), Scoring(validation=encoded.validation, tests=encoded.tests)
         loggers = _loggers(setup, folder)
         chosen = selection(setup.settings, setup.monitor, folder)
         trainer = _trainer(setup, [cost, scoring, *chosen], loggers, console=console, epoch=data.plan.steps_per_epoch)
         result.hardware = hardware(trainer.strategy.root_device, devices=trainer.world_size, precision=setup.precision)
-        with ctrl_c_interrupts():
-            trainer.fit(module, data)
-            take_best(trainer, module)
-            judge = _trainer(setup, [scoring], [], console=console)  # without loggers: these scores are of no step
-            validation = judge.validate(module, data, verbose=False)[0]
-            judge.test(module, data, verbose=False)
+        try:
+            with ctrl_c_interrupts():
+                trainer.fit(module, data)
+                judge = _trainer(setup, [scoring], [], console=console)  # without loggers: these scores are of no step
+                validation = judge.validate(module, data, verbose=False)[0]
+                if take_best(trainer, module, last=validation):
+                    validation = judge.validate(module, data, verbose=False)[0]
+                judge.test(module, data, verbose=False)
+        finally:
+            result.cost = cost_section(
+                cost,
+                evaluate_seconds=before.seconds + scoring.test_seconds,
+                target=encoded.tests[0],
+                virtual_tokens=setup.method.virtual_tokens,
+            )
         after = Measured.of(scoring)
 
         learned = folder / setup.method.folder
@@ -70,12 +79,6 @@ def run(config: DictConfig) -> float | None:
         result.method["saved_bytes"] = folder_bytes(learned)
         on_rank_zero(setup.tokenizer.save_pretrained)(learned)
         on_rank_zero(write_predictions)(folder, encoded.tests, before=before.answers, after=after.answers)
-        result.cost = cost_facts(
-            cost,
-            evaluate_seconds=before.seconds + after.seconds,
-            target=encoded.tests[0],
-            virtual_tokens=setup.method.virtual_tokens,
-        )
         record_scores(result, encoded.tests, before=before, after=after)
         for logger in loggers:
             logger.log_metrics(metrics(result), step=trainer.global_step)
@@ -87,6 +90,10 @@ def run(config: DictConfig) -> float | None:
         if sync_line:
             console.print(f"W&B kept the run offline; to upload it: {sync_line}", soft_wrap=True)
     return objective(setup.objective, result=result, validation=validation)
+
+
+def _encoded(setup: Setup) -> EncodedRun:
+    return encode_run(setup.target, setup.retained, encoder=setup.encoder, embedding_rows=setup.facts.embedding_rows)
 
 
 def _score_base(setup: Setup, encoded: EncodedRun, *, console: Console) -> Measured:

@@ -47,7 +47,7 @@ def run_app(story: Story, *, config_name: str, arguments: list[str]) -> None:
         failures += 1
         _tell(error)
     except KeyboardInterrupt:
-        print("interrupted; what is known is written in the run's folder", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     finally:
         sys.argv = command_line

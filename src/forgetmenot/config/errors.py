@@ -25,10 +25,10 @@ def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
 
 
 def refuse_null_groups(arguments: Sequence[str]) -> None:
-    """Raises ConfigError for GROUP=null, which Hydra refuses without naming the group."""
+    """Raises ConfigError for GROUP=null, alone or in a sweep, which Hydra refuses without naming the group."""
     for word in arguments:
-        match = re.fullmatch(r"(\w+)=(?:null|None)?", word)
-        if match and choices(match[1]):
+        match = re.fullmatch(r"(\w+)=([^\[\]]*)", word)
+        if match and {"", "null", "None"} & set(match[2].split(",")) and choices(match[1]):
             way_out = f"; {match[1]}=[] takes none" if match[1] == "regularizer" else ""
             raise ConfigError(f"{match[1]} must be one of {', '.join(choices(match[1]))}, got null{way_out}")
 

@@ -30,6 +30,11 @@ class EncodedSplit:
         """The number of tokens of each row."""
         return np.asarray([row.num_tokens for row in self.rows])
 
+    @property
+    def highest_id(self) -> int:
+        """The highest token id of all rows."""
+        return max((int(max(row.input_ids.max(), row.labels.max())) for row in self.rows), default=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:

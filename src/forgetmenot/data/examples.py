@@ -8,7 +8,7 @@ import numpy as np
 from forgetmenot.data.encode import EncodedSplit, Encoder
 from forgetmenot.data.read import read
 from forgetmenot.data.task import Task
-from forgetmenot.data.types import Example
+from forgetmenot.data.types import Example, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,17 @@ def read_examples(task: Task, *, seed: int) -> TaskExamples:
     if task.references is not None and task.references not in columns:
         there = ", ".join(sorted(columns))
         raise ValueError(f"data.references must name a column of {task.path} ({there}), got {task.references}")
-    splits = {name: tuple(task.render(record) for record in split) for name, split in records.items()}
+    splits = {name: _render(task, split) for name, split in records.items()}
     if not splits["test"]:
         raise ValueError(f"{task.path} must hold a test split, or a train split to take it from, got neither")
     return TaskExamples(task=task, train=splits["train"], validation=splits["validation"], test=splits["test"])
+
+
+def _render(task: Task, records: Sequence[Record]) -> tuple[Example, ...]:
+    """Returns the examples of one split; where no record of it has references, completions are the references."""
+    if not any(task.references in record.values for record in records):
+        task = replace(task, references=None)
+    return tuple(task.render(record) for record in records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +60,27 @@ class EncodedRun:
     tests: tuple[ScoringSet, ...]
 
 
-def encode_run(target: TaskExamples, retained: Sequence[TaskExamples], *, encoder: Encoder) -> EncodedRun:
-    """Returns everything encoded, once; raises ValueError where no training example fits."""
+def encode_run(
+    target: TaskExamples, retained: Sequence[TaskExamples], *, encoder: Encoder, embedding_rows: int
+) -> EncodedRun:
+    """Returns everything encoded, once.
+
+    Raises ValueError where no training example fits, or a token has none of the model's `embedding_rows`.
+    """
     train = replace(encoder, truncate=target.task.truncate).training_rows(target.train)
     if not train.rows:
         raise ValueError(
             f"max_length must hold a training example, got {encoder.max_length} tokens, which none of them fits"
         )
-    return EncodedRun(
-        train=train,
-        validation=scoring_set(target.task, target.validation[: target.task.max_validation], encoder=encoder),
-        tests=tuple(scoring_set(data.task, data.test, encoder=encoder) for data in (target, *retained)),
-    )
+    validation = scoring_set(target.task, target.validation[: target.task.max_validation], encoder=encoder)
+    tests = tuple(scoring_set(data.task, data.test, encoder=encoder) for data in (target, *retained))
+    highest = max(split.highest_id for split in (train, validation.rows, *(data.rows for data in tests)))
+    if highest >= embedding_rows:
+        raise ValueError(
+            f"model.path must hold a tokenizer whose tokens all have one of the model's {embedding_rows} embeddings, "
+            f"got {encoder.tokenizer.convert_ids_to_tokens(highest)!r} as token {highest}"
+        )
+    return EncodedRun(train=train, validation=validation, tests=tests)
 
 
 def scoring_set(task: Task, examples: Sequence[Example], *, encoder: Encoder) -> ScoringSet:

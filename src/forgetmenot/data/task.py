@@ -65,7 +65,7 @@ class Task:
         if not completion.strip():
             raise ValueError(f"{record.place}: the completion must not be empty (data.completion={self.completion!r})")
         references: tuple[str, ...] = (completion,)
-        if self.references is not None and self.references in record.values:
+        if self.references is not None:
             references = _texts(self.references, record=record)
         return Example(
             prompt=prompt + self.separator if prompt else "",

@@ -102,8 +102,12 @@ def empty_model(model: Model, config: PretrainedConfig) -> PreTrainedModel:
         ) from error
 
 
-def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """Returns the model's tokenizer; padding falls back to EOS: labels are masked by length and never by token."""
+def load_tokenizer(model: Model, *, embedding_rows: int) -> PreTrainedTokenizerBase:
+    """Returns the model's tokenizer.
+
+    Padding that it lacks, or that has none of the model's `embedding_rows`, falls back to EOS: labels are masked by
+    length and never by token.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError) as error:
@@ -114,7 +118,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         raise ValueError(
             f"model.path must hold a tokenizer with an EOS token (every completion ends with it), got {model.path}"
         )
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= embedding_rows:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -163,4 +167,4 @@ def _place(model: Model) -> str:
 
 
 def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,13 +23,13 @@ def result_table(result: RunResult) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("not counted")
     for name, task in result.tasks.items():
-        metric = task["metric"]
+        metric, after = task["metric"], task["after"]
         gain, forgotten = result.gain.get(name), result.forgetting["tasks"].get(name)
         table.add_row(
             name,
             metric,
             _number(task["before"][metric], ".3f"),
-            _number(task["after"][metric], ".3f"),
+            "" if after is None else _number(after[metric], ".3f"),
             _number(gain, "+.3f"),
             _number(forgotten, "+.3f"),
             task.get("reason") or "",
@@ -47,10 +47,11 @@ def cost_sentence(result: RunResult) -> str:
     speed = _number(cost["train_tokens_per_second"], ",.0f") or "unknown"
     memory = cost["peak_memory_bytes"]
     peak = "unknown" if memory is None else f"{memory / 1e9:.2f} GB"
+    saved = method["saved_bytes"]
     return (
         f"Trained {method['trainable_percent']:.1f}% of {result.model['parameters'] / 1e6:.1f} M parameters "
         f"in {cost['train_seconds']:.0f} s ({speed} tokens a second, peak memory {peak}), "
-        f"scored in {cost['evaluate_seconds']:.0f} s, saved {method['saved_bytes'] / 1e6:.2f} MB."
+        f"scored in {cost['evaluate_seconds']:.0f} s, saved {(saved or 0) / 1e6:.2f} MB."
     )
 
 

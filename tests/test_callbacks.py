@@ -1,6 +1,7 @@
 """Scores are taken in file order over all batches, and costs are those of the steps."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from forgetmenot.loss import loss_sum
 from forgetmenot.method.full import Full
 from forgetmenot.module import AdaptationModule, Scored
 
+COUNTED = SimpleNamespace(counted=True)
 LENGTHS = [7, 2, 12, 4, 9, 1, 3]
 
 
@@ -46,7 +48,7 @@ def scores_of(tests: Sequence[ScoringSet], parts: Sequence[Scored]) -> Scoring:
     trainer, module = trainer_of(), module_of(tiny("llama"), "llama")
     scoring.on_test_epoch_start(trainer, module)
     for number, scored in enumerate(parts):
-        scoring.on_test_batch_end(trainer, module, {"scored": scored}, None, number)
+        scoring.on_test_batch_end(trainer, module, {"scored": scored}, COUNTED, number)
     scoring.on_test_epoch_end(trainer, module)
     return scoring
 
@@ -101,20 +103,24 @@ def test_a_second_test_starts_anew() -> None:
 
     scoring.on_test_epoch_start(trainer_of(), module_of(tiny("llama"), "llama"))
     scoring.on_test_batch_end(
-        trainer_of(), module_of(tiny("llama"), "llama"), {"scored": part("names", {0: "new"}, loss_sum=1.0)}, None, 0
+        trainer_of(), module_of(tiny("llama"), "llama"), {"scored": part("names", {0: "new"}, loss_sum=1.0)}, COUNTED, 0
     )
     scoring.on_test_epoch_end(trainer_of(), module_of(tiny("llama"), "llama"))
 
     assert (scoring.answers["names"], scoring.scores["names"]["loss"]) == (["new"], 1.0)
 
 
-def test_a_trainer_that_limits_its_test_batches_scores_what_was_answered() -> None:
-    first, second = data_of("first", lengths=[1, 2]), data_of("second", lengths=[1, 2])
+def test_a_batch_that_does_not_count_is_neither_answer_nor_loss() -> None:
+    data = data_of("names", lengths=[1])
+    scoring = Scoring(validation=data, tests=[data])
+    trainer, module = trainer_of(), module_of(tiny("llama"), "llama")
+    scoring.on_test_epoch_start(trainer, module)
+    for loss, counted in ((1.0, True), (5.0, False)):
+        scored = part("names", {0: f"loss {loss}"}, loss_sum=loss)
+        scoring.on_test_batch_end(trainer, module, {"scored": scored}, SimpleNamespace(counted=counted), 0)  # type: ignore[arg-type]
+    scoring.on_test_epoch_end(trainer, module)
 
-    scoring = scores_of([first, second], [part("first", {1: first.examples[1].completion})])
-
-    assert scoring.scores["first"]["accuracy"] == 1.0
-    assert scoring.answers["second"] == []
+    assert (scoring.answers["names"], scoring.scores["names"]["loss"]) == (["loss 1.0"], 1.0)
 
 
 @pytest.mark.parametrize("tokens", [1, 30, 1000])

@@ -95,7 +95,7 @@ def test_the_next_epoch_takes_the_next_steps() -> None:
 
 
 def scored(batches: list[ScoringBatch]) -> list[tuple[str, int]]:
-    return [(batch.task, index) for batch in batches for index in batch.indices]
+    return [(batch.task, index) for batch in batches if batch.counted for index in batch.indices]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -108,6 +108,13 @@ def test_ranks_together_score_every_example_of_every_task_once(world_size: int) 
     ]
     expected = [(name, index) for name in ("quiz", "kept", "text") for index in range(EXAMPLES)]
     assert sorted(scored(batches)) == sorted(expected)
+
+
+def test_every_rank_gets_as_many_batches_even_where_examples_are_fewer_than_ranks() -> None:
+    tests = (scoring("quiz", pieces=(0,)), scoring("kept", pieces=(0, 1)))
+    ranks = [list(data_module(tests=tests, rank=rank, world_size=3).test_dataloader()) for rank in range(3)]
+    assert {len(batches) for batches in ranks} == {2}
+    assert sorted(scored([batch for batches in ranks for batch in batches])) == [("kept", 0), ("kept", 1), ("quiz", 0)]
 
 
 def test_indices_name_the_rows_and_prompts_beside_them() -> None:

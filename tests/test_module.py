@@ -204,7 +204,7 @@ def test_the_module_has_each_trained_parameter_once_though_penalties_watch_them(
 def test_scoring_a_batch_sums_its_loss_and_counts_its_supervised_tokens(family: str) -> None:
     module = module_of(adapted(FULL, family).eval(), family)
     (rows,) = steps_of(family, examples(family)[:1], cut=WHOLE)[0].micro_batches
-    batch = ScoringBatch(task="text", indices=(4, 5, 6, 7), rows=rows, prompts=None, max_new_tokens=1)
+    batch = ScoringBatch(task="text", indices=(4, 5, 6, 7), rows=rows, prompts=None, max_new_tokens=1, counted=True)
 
     scored = module.test_step(batch, 0)["scored"]
 

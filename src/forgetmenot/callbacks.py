@@ -41,13 +41,13 @@ class Scoring(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        self._keep(outputs)
+        self._keep(outputs, batch)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        self._keep(outputs)
+        self._keep(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         scores, _ = _score(self.validation, self._gathered())
@@ -59,9 +59,10 @@ class Scoring(Callback):
             self.scores[data.task.name], self.answers[data.task.name] = _score(data, parts)
         self.test_seconds = time.perf_counter() - self._started
 
-    def _keep(self, outputs: STEP_OUTPUT) -> None:
+    def _keep(self, outputs: STEP_OUTPUT, batch: ScoringBatch) -> None:
         assert isinstance(outputs, Mapping), "the module's scoring steps return {'scored': Scored}"
-        self._parts.append(outputs["scored"])
+        if batch.counted:
+            self._parts.append(outputs["scored"])
 
     def _gathered(self) -> list[Scored]:
         """Returns the parts of all ranks."""
@@ -75,16 +76,12 @@ class Scoring(Callback):
 def _score(data: ScoringSet, parts: Sequence[Scored]) -> tuple[dict[str, float], list[str]]:
     """Returns the scores of one task, and its answers in file order."""
     own = [part for part in parts if part.task == data.task.name]
-    loss = sum(part.loss_sum for part in own) / max(1, sum(part.tokens for part in own))
+    loss = sum(part.loss_sum for part in own) / sum(part.tokens for part in own)
     if not data.task.answers:
         return {"loss": loss}, []
     by_index = {i: text for part in own for i, text in zip(part.indices, part.answers, strict=True)}
-    answered = sorted(by_index)  # all of them, unless the trainer was told to limit its batches
-    references = [data.examples[i].references for i in answered]
-    answers = [by_index[i] for i in answered]
-    if not answers:  # the trainer was told to limit its batches
-        return {"loss": loss}, []
-    return {**answer_scores(answers, references), "loss": loss}, answers
+    answers = [by_index[i] for i in range(len(data.examples))]
+    return {**answer_scores(answers, [example.references for example in data.examples]), "loss": loss}, answers
 
 
 class Cost(Callback):

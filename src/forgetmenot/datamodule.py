@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.examples import ScoringSet
-from forgetmenot.data.plan import Plan
+from forgetmenot.data.plan import Cut, Plan
 from forgetmenot.data.types import Encoded, ScoringBatch, Step
 
 
@@ -47,16 +46,19 @@ class AdaptationData(LightningDataModule):
         return self._scoring_loader(self.tests)
 
     def _scoring_loader(self, sets: Sequence[ScoringSet]) -> DataLoader[ScoringBatch]:
-        rank, world_size = self._rank()
         batches = [(data, cut) for data in sets for cut in self._scoring_cuts(data)]
-        return DataLoader(_Scoring(batches[rank::world_size], collator=self.collator), batch_size=None)
+        return DataLoader(_Scoring(batches, collator=self.collator), batch_size=None)
 
-    def _scoring_cuts(self, data: ScoringSet) -> list[np.ndarray]:
-        """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with the answers' tokens."""
+    def _scoring_cuts(self, data: ScoringSet) -> list[Cut]:
+        """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with the answers' tokens.
+
+        Returns this rank's, as many as every other rank's.
+        """
+        rank, world_size = self._rank()
         answer = data.task.max_new_tokens if data.prompts else 0
         lengths = data.rows.lengths + self.collator.num_virtual_tokens + answer
         whole = replace(self.plan, lengths=lengths, batch_size=len(lengths))
-        return [indices for indices, _ in whole.cuts(0, rank=0, world_size=1)]
+        return whole.cuts(0, rank=rank, world_size=world_size)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -104,7 +106,7 @@ class _EpochSteps(Sampler[int]):
 class _Scoring(Dataset[ScoringBatch]):
     """Batches to score, collated when they are asked for."""
 
-    def __init__(self, batches: Sequence[tuple[ScoringSet, np.ndarray]], *, collator: Collator) -> None:
+    def __init__(self, batches: Sequence[tuple[ScoringSet, Cut]], *, collator: Collator) -> None:
         self.batches = batches
         self.collator = collator
 
@@ -112,7 +114,7 @@ class _Scoring(Dataset[ScoringBatch]):
         return len(self.batches)
 
     def __getitem__(self, number: int) -> ScoringBatch:
-        data, cut = self.batches[number]
+        data, (cut, weight) = self.batches[number]
         indices = tuple(data.rows.example_indices[row] for row in cut)
         return ScoringBatch(
             task=data.task.name,
@@ -120,4 +122,5 @@ class _Scoring(Dataset[ScoringBatch]):
             rows=self.collator.rows([data.rows.rows[row] for row in cut]),
             prompts=self.collator.prompts([data.prompts[index] for index in indices]) if data.prompts else None,
             max_new_tokens=data.task.max_new_tokens,
+            counted=weight > 0,
         )

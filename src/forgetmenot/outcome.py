@@ -61,11 +61,8 @@ def _reason(data: ScoringSet, before: Measured) -> str | None:
     if not data.task.answers:
         return LOSS_ONLY
     references = [example.references for example in data.examples]
-    answers = before.answers[data.task.name]
-    if len(answers) < len(references):  # the trainer was told to limit its batches
-        references = references[: len(answers)]
     _, constant = best_constant(data.task.metric, references)
-    return reason_not_counted(per_answer(data.task.metric, answers, references), constant)
+    return reason_not_counted(per_answer(data.task.metric, before.answers[data.task.name], references), constant)
 
 
 def data_section(target: TaskExamples, encoded: EncodedRun) -> DataSection:

@@ -75,3 +75,24 @@ def test_ctrl_c_in_the_terminal_records_the_run_as_interrupted_and_exits_with_13
     assert result["tasks"] is not None, "the scores of the base are known"
     assert result["cost"]["train_seconds"] > 0 and result["cost"]["peak_memory_bytes"] > 0
     assert f"what is known lies in {_only_folder(tmp_path)}" in errors
+
+
+def test_two_ranks_train_one_run_and_score_what_one_process_scores(tmp_path: Path, tiny_arguments: list[str]) -> None:
+    shim = Path(__file__).resolve().parents[2] / "train.py"  # a file: Lightning starts the other rank by its path
+    ranks = {"one": ["trainer=cpu"], "two": ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]}
+    results = {}
+    for name, trainer in ranks.items():
+        place = tmp_path / name
+        place.mkdir()
+        done = subprocess.run(
+            [sys.executable, str(shim), *tiny_arguments, *trainer, "precision=fp32"],
+            cwd=place, env=_environment(), capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        results[name] = read_result(_only_folder(place))
+    one, two = results["one"], results["two"]
+    assert two["hardware"]["devices"] == 2
+    assert two["cost"]["train_tokens"] == one["cost"]["train_tokens"]
+    for task, scores in one["tasks"].items():
+        assert two["tasks"][task]["before"] == pytest.approx(scores["before"], rel=1e-5)
+        assert two["tasks"][task]["after"]["loss"] == pytest.approx(scores["after"]["loss"], rel=1e-4)

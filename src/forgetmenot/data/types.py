@@ -90,13 +90,17 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringBatch:
-    """Test or validation examples of one task: `indices` in file order, whole rows for the loss, prompts to answer."""
+    """Test or validation examples of one task: `indices` in file order, whole rows for the loss, prompts to answer.
+
+    One that is not `counted` only keeps ranks in step.
+    """
 
     task: str
     indices: tuple[int, ...]
     rows: Batch
     prompts: Batch | None
     max_new_tokens: int
+    counted: bool
 
     def to(self, device: torch.device, **options: bool) -> Self:
         """Returns the batch on `device`."""

@@ -97,7 +97,7 @@ def test_norms_and_biases_do_not_decay_and_all_else_does(family: str) -> None:
     model = tiny(family)
     names = {id(p): name for name, p in model.named_parameters()}
 
-    groups = parameter_groups(model.parameters(), weight_decay=0.1)
+    groups = parameter_groups(model, weight_decay=0.1)
 
     still = {names[id(p)] for group in groups if group["weight_decay"] == 0.0 for p in group["params"]}
     norms_and_biases = {n for n in names.values() if n.endswith(".bias") or "norm" in n or ".ln_" in n}
@@ -110,24 +110,26 @@ def test_every_trained_weight_is_in_one_group_and_no_frozen_one_is(family: str) 
     model = tiny(family)
     frozen = next(model.parameters()).requires_grad_(False)
 
-    grouped = [p for group in parameter_groups(model.parameters(), weight_decay=0.1) for p in group["params"]]
+    grouped = [p for group in parameter_groups(model, weight_decay=0.1) for p in group["params"]]
 
     assert len(grouped) == len({id(p) for p in grouped})
     assert {id(p) for p in grouped} == {id(p) for p in model.parameters()} - {id(frozen)}
 
 
 def test_a_group_without_weights_is_left_out() -> None:
-    groups = parameter_groups([torch.nn.Parameter(torch.zeros(2, 3))], weight_decay=0.1)
+    groups = parameter_groups(torch.nn.Linear(2, 3, bias=False), weight_decay=0.1)
 
     assert [group["weight_decay"] for group in groups] == [0.1]
 
 
 def test_a_step_without_gradient_shrinks_matrices_by_lr_times_decay_and_leaves_vectors() -> None:
-    matrix, vector = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(3))
-    adamw = AdamW(parameter_groups([matrix, vector], weight_decay=0.5), lr=0.1)
-    matrix.grad, vector.grad = torch.zeros_like(matrix), torch.zeros_like(vector)
+    layer = torch.nn.Linear(3, 2)
+    for weight in layer.parameters():
+        torch.nn.init.ones_(weight)
+        weight.grad = torch.zeros_like(weight)
+    adamw = AdamW(parameter_groups(layer, weight_decay=0.5), lr=0.1)
 
     adamw.step()
 
-    torch.testing.assert_close(matrix.detach(), torch.full((2, 3), 1 - 0.1 * 0.5))
-    torch.testing.assert_close(vector.detach(), torch.ones(3))
+    torch.testing.assert_close(layer.weight.detach(), torch.full((2, 3), 1 - 0.1 * 0.5))
+    torch.testing.assert_close(layer.bias.detach(), torch.ones(2))

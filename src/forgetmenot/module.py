@@ -85,7 +85,7 @@ class AdaptationModule(LightningModule):
         """Returns the optimizer over what is trained, and its schedule."""
         plan = self.optimization
         assert plan is not None, "the base is scored, never fitted"
-        groups = parameter_groups(self.model.parameters(), weight_decay=plan.weight_decay)
+        groups = parameter_groups(self.model, weight_decay=plan.weight_decay)
         optimizer = plan.make_optimizer(groups, lr=plan.lr)
         return [optimizer], [plan.make_schedule(optimizer, total_steps=plan.total_steps)]
 

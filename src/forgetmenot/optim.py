@@ -1,7 +1,7 @@
 """Optimizers and schedules: parameter groups without decay where none belongs, and warm-up as a share of the steps."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from forgetmenot.model.layers import table_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,20 @@ def _refusing(group: str, values: Mapping[str, object]) -> Iterator[None]:
         raise ValueError(f"{group} must be settings that its class takes, got {shown} ({error})") from error
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> list[dict[str, object]]:
-    """Returns two groups: matrices decay, norms and biases (vectors) do not. Frozen parameters are left out."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
+    """Returns the trained parameters in groups: hidden matrices, tables (embeddings, the head), norms and biases.
+
+    All but norms and biases decay. Hidden matrices are marked `hidden`: some optimizers step them their own way.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    tables = {id(weight) for weight in table_weights(model)}
+    hidden = [p for p in trained if p.ndim == 2 and id(p) not in tables]
+    vectors = [p for p in trained if p.ndim < 2]
+    apart = {id(p) for p in (*hidden, *vectors)}
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": hidden, "weight_decay": weight_decay, "hidden": True},
+        {"params": [p for p in trained if id(p) not in apart], "weight_decay": weight_decay, "hidden": False},
+        {"params": vectors, "weight_decay": 0.0, "hidden": False},
     ]
     return [group for group in groups if group["params"]]
 

@@ -68,7 +68,9 @@ def tiny(family: str, *, seed: int = 0) -> PreTrainedModel:
 
 def model_at(path: str | Path, *, weights: str = "pretrained") -> Model:
     """Returns the model that lies at `path`, as conf/model would describe it."""
-    return Model(name="tiny", path=str(path), weights=weights, lr_scale="auto", trust_remote_code=False)
+    return Model(
+        name="tiny", path=str(path), weights=weights, lr_scale="auto", trust_remote_code=False, attention="auto"
+    )
 
 
 def facts_of(model: PreTrainedModel) -> ModelFacts:

@@ -31,6 +31,8 @@ class Model:
     weights: Literal["pretrained", "random"]
     lr_scale: float | Literal["auto"]
     trust_remote_code: bool
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"]
+    """transformers' attn_implementation; auto leaves the choice to it."""
 
     def __post_init__(self) -> None:
         if self.lr_scale != "auto" and not self.lr_scale > 0:
@@ -129,7 +131,12 @@ def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: in
         draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return draw(config, dtype=dtype, trust_remote_code=model.trust_remote_code)
+            return draw(
+                config,
+                dtype=dtype,
+                attn_implementation=_attention(model),
+                trust_remote_code=model.trust_remote_code,
+            )
     read = cast(Callable[..., tuple[PreTrainedModel, dict[str, Collection[str]]]], _auto_class(config).from_pretrained)
     try:
         loaded, info = read(
@@ -137,10 +144,11 @@ def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: in
             config=config,
             dtype=dtype,
             use_safetensors=True,
+            attn_implementation=_attention(model),
             trust_remote_code=model.trust_remote_code,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"model.path must hold weights that transformers can read, got {model.path} ({_first(error)})"
         ) from error
@@ -159,6 +167,10 @@ def lr_scale(model: Model, *, parameters: int) -> float:
 
 def _auto_class(config: PretrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForSeq2SeqLM]:
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def _attention(model: Model) -> str | None:
+    return None if model.attention == "auto" else model.attention
 
 
 def _place(model: Model) -> str:

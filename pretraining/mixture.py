@@ -10,30 +10,31 @@ from names import Lexicon
 from skills import skill_sources, text_sources
 from sources import OWN_TASKS, Record, Texts, read_jsonl
 from tasks import Source, fact_sources, name_sources, party_sources
-from writing import fold, folded_words, split_sentences, word_runs
+from writing import fold, folded_words, join_tokens, split_sentences, word_runs
 
-# Records of each source in train. The books come once; a short task is repeated with other names and numbers until
-# the tokens are about a third plain text, a quarter names, and the rest party, fact or opinion and general skills.
+# Records of each source in train. Each chapter of the books comes three times, and a short task is repeated with other
+# names and numbers: two thirds of the tokens are plain text, the rest names, party, fact or opinion and general skills.
+BOOK_PASSES = 3
 COUNTS = {
     "text/own": 300,
-    "names/books": 75_000,
-    "names/problems": 26_000,
-    "names/entities": 4_000,
-    "names/bookings": 8_000,
-    "names/own": 40_000,
-    "party/bookings": 60_000,
-    "party/phrases": 25_000,
-    "party/own": 30_000,
-    "fact_or_opinion/facts": 12_000,
-    "fact_or_opinion/opinions": 14_000,
-    "fact_or_opinion/own": 10_000,
-    "fact_or_opinion/told": 4_000,
-    "fact_or_opinion/phrases": 6_000,
-    "copy/words": 30_000,
-    "copy/lists": 30_000,
-    "slots": 12_000,
-    "entities": 5_000,
-    "intents": 10_000,
+    "names/books": 52_000,
+    "names/problems": 18_000,
+    "names/entities": 3_000,
+    "names/bookings": 6_000,
+    "names/own": 28_000,
+    "party/bookings": 42_000,
+    "party/phrases": 18_000,
+    "party/own": 24_000,
+    "fact_or_opinion/facts": 10_000,
+    "fact_or_opinion/opinions": 11_000,
+    "fact_or_opinion/own": 9_000,
+    "fact_or_opinion/told": 3_000,
+    "fact_or_opinion/phrases": 5_000,
+    "copy/words": 20_000,
+    "copy/lists": 20_000,
+    "slots": 9_000,
+    "entities": 4_000,
+    "intents": 8_000,
     "problems": 2_500,
     "instructions": 4_000,
 }
@@ -45,9 +46,13 @@ TELLING = 30  # letters from which a sentence is its own and not a common phrase
 
 @dataclass(frozen=True, kw_only=True)
 class Forbidden:
-    """What no record may repeat: whole texts and telling sentences, folded, and the sentiment set's runs of words."""
+    """What no record may repeat: whole texts and telling sentences, test rows' texts as prompts, runs of words of sst2.
+
+    Texts are folded.
+    """
 
     texts: frozenset[str]
+    prompts: frozenset[str]
     runs: frozenset[tuple[str, ...]]
 
     def touches(self, record: Record) -> bool:
@@ -55,15 +60,19 @@ class Forbidden:
         if not record.prompt:
             return not self.texts.isdisjoint(fold(text) for text in _telling(record.completion))
         text, _, question = record.prompt.rpartition("\n")
-        folded = {fold(text or question), fold(record.prompt)}
-        folded |= {fold(text) for text in _telling(record.completion)}
+        asked = {fold(text or question), fold(record.prompt)}
+        folded = asked | {fold(text) for text in _telling(record.completion)}
         words = folded_words(record.prompt), folded_words(record.completion)
         runs = (word_runs(listed, length=length) for listed in words for length in RUNS)
-        return not self.texts.isdisjoint(folded) or any(not self.runs.isdisjoint(found) for found in runs)
+        repeats = not self.texts.isdisjoint(folded) or not self.prompts.isdisjoint(asked)
+        return repeats or any(not self.runs.isdisjoint(found) for found in runs)
 
 
 def read_forbidden(shared: Path, *, assets: Path) -> Forbidden:
-    """Return all sst2 sentences, and what the project's own sets hold out: all of a set that is no retained task."""
+    """Return all sst2 sentences, every set's test rows, and what the project's own sets hold out.
+
+    Of the project's own sets that is all of one that is no retained task.
+    """
     if not assets.is_dir():
         raise ValueError(f"{assets} is missing.")
     sentiment = [row["sentence"] for split in SPLITS for row in read_jsonl(shared / "sst2" / f"{split}.jsonl")]
@@ -75,7 +84,16 @@ def read_forbidden(shared: Path, *, assets: Path) -> Forbidden:
             held_out += [row["text"], *(_telling(row["text"]) if path.parent.name == "text" else [])]
     words = [listed for listed in map(folded_words, sentiment) if len(listed) >= min(RUNS)]
     runs = set().union(*(word_runs(listed, length=min(len(listed), max(RUNS))) for listed in words))
-    return Forbidden(texts=frozenset(map(fold, held_out)) - {""}, runs=frozenset(runs))
+    tests = (row for path in sorted(shared.glob("*/test.jsonl")) for row in read_jsonl(path))
+    prompts = {fold(text) for row in tests for text in _asked(row)}
+    return Forbidden(texts=frozenset(map(fold, held_out)) - {""}, prompts=frozenset(prompts) - {""}, runs=frozenset(runs))
+
+
+def _asked(row: dict) -> Iterator[str]:
+    """Yield what a row of a public set asks about, under whatever name."""
+    yield from (row[column] for column in ("text", "sentence", "question", "instruction") if column in row)
+    if "tokens" in row:
+        yield join_tokens(row["tokens"])
 
 
 def _telling(text: str) -> Iterator[str]:
@@ -95,7 +113,7 @@ def mix(texts: Texts, *, split: str, lexicon: Lexicon, forbidden: Forbidden, see
     records: list[Record] = []
     for source in sources:
         rng = Random(f"{seed} {split} {source.name}")
-        count = COUNTS.get(source.name, len(source.bases))
+        count = COUNTS.get(source.name, BOOK_PASSES * len(source.bases))
         count = count if split == "train" else min(count, HELD_OUT_RECORDS, len(source.bases))
         records += draw(source, count=count, forbidden=forbidden, rng=rng)
     Random(f"{seed} {split}").shuffle(records)

@@ -86,7 +86,8 @@ def read_forbidden(shared: Path, *, assets: Path) -> Forbidden:
     runs = set().union(*(word_runs(listed, length=min(len(listed), max(RUNS))) for listed in words))
     tests = (row for path in sorted(shared.glob("*/test.jsonl")) for row in read_jsonl(path))
     prompts = {fold(text) for row in tests for text in _asked(row)}
-    return Forbidden(texts=frozenset(map(fold, held_out)) - {""}, prompts=frozenset(prompts) - {""}, runs=frozenset(runs))
+    held_out_texts = frozenset(map(fold, held_out)) - {""}
+    return Forbidden(texts=held_out_texts, prompts=frozenset(prompts) - {""}, runs=frozenset(runs))
 
 
 def _asked(row: dict) -> Iterator[str]:

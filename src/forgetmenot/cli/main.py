@@ -6,7 +6,11 @@ import sys
 from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import did_you_mean
 
-COMMANDS = {"train": "adapt a model; see what it gains, what it costs and what it forgets"}
+COMMANDS = {
+    "train": "adapt a model; see what it gains, what it costs and what it forgets",
+    "compare": "set finished runs side by side",
+}
+PLAIN = ("compare",)  # they read files alone: a plain command line and no config
 
 
 def main() -> None:
@@ -19,7 +23,10 @@ def main() -> None:
     command = sys.argv[1]
     if command not in COMMANDS:
         sys.exit(f"error: command must be one of {', '.join(COMMANDS)}, got {command}{did_you_mean(command, COMMANDS)}")
-    run_command(command, arguments=sys.argv[2:])
+    if command in PLAIN:
+        _run_plain(command, arguments=sys.argv[2:])
+    else:
+        run_command(command, arguments=sys.argv[2:])
 
 
 def run_command(command: str, *, arguments: list[str]) -> None:
@@ -28,4 +35,13 @@ def run_command(command: str, *, arguments: list[str]) -> None:
         lambda config: importlib.import_module(f"forgetmenot.cli.{command}").run(config),
         config_name=command,
         arguments=arguments,
+        after_sweep=lambda folder: _run_plain("compare", arguments=[str(folder)]),
     )
+
+
+def _run_plain(command: str, *, arguments: list[str]) -> None:
+    """Runs a command with a plain command line; what a user got wrong ends with one sentence."""
+    try:
+        importlib.import_module(f"forgetmenot.cli.{command}").main(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -3,8 +3,12 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from forgetmenot.config.errors import HYDRA_ERRORS, hydra_sentence, refuse_null_groups
@@ -18,8 +22,10 @@ USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 _OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
 
 
-def run_app(story: Story, *, config_name: str, arguments: list[str]) -> None:
-    """Runs `story` with the config that `arguments` compose, or with each one of a sweep.
+def run_app(
+    story: Story, *, config_name: str, arguments: list[str], after_sweep: Callable[[Path], None] = lambda folder: None
+) -> None:
+    """Runs `story` with the config that `arguments` compose, or with each one of a sweep and then `after_sweep`.
 
     A user's error ends with one sentence and exit code 1, Ctrl-C with 130; a failed member does not stop a sweep.
     """
@@ -27,32 +33,49 @@ def run_app(story: Story, *, config_name: str, arguments: list[str]) -> None:
     os.environ.setdefault("WANDB_SILENT", "true")  # what people should read of it we print
     register_resolvers()
     command_line = sys.argv
-    failures = 0
+    ended = _Ended()
 
     def task(config: DictConfig) -> float | None:
-        nonlocal failures
         sys.argv = command_line  # Lightning starts its other ranks with it
-        try:
-            return story(config)
-        except USER_ERRORS as error:  # caught here, since Hydra would print a line of its own first
-            failures += 1
-            _tell(error)
-            return None
+        return ended.with_value_of(story, config)
 
     sys.argv = [command_line[0], *_options_first(arguments)]
     try:
         refuse_null_groups(arguments)
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
+        if ended.sweep is not None:
+            after_sweep(ended.sweep)
     except USER_ERRORS as error:
-        failures += 1
+        ended.failures += 1
         _tell(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     finally:
         sys.argv = command_line
-    if failures:
+    if ended.failures:
         sys.exit(1)
+
+
+@dataclass(kw_only=True)
+class _Ended:
+    """How many runs failed, and the sweep's folder where one of its members ended well."""
+
+    failures: int = 0
+    sweep: Path | None = None
+
+    def with_value_of(self, story: Story, config: DictConfig) -> float | None:
+        """Returns what the story returns, or None where a user's error ended it: Hydra would print its own line."""
+        try:
+            value = story(config)
+        except USER_ERRORS as error:
+            self.failures += 1
+            _tell(error)
+            return None
+        hydra_config = HydraConfig.get()
+        if hydra_config.mode is RunMode.MULTIRUN:
+            self.sweep = Path(hydra_config.sweep.dir)
+        return value
 
 
 def _options_first(arguments: list[str]) -> list[str]:

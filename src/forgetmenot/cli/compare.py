@@ -1,0 +1,37 @@
+"""`compare`: sets finished runs side by side, seeds together.
+
+forgetmenot compare outputs/sweeps/DATE/TIME --answers 2
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from forgetmenot.report.compare import answers, comparison, find_runs, group_runs
+
+_PIPED = 160  # columns where no terminal says how many it has
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the comparison of the runs below some folders; raises ValueError where there are none."""
+    options = _parse(arguments)
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPED)
+
+    runs, left_out = find_runs(options.paths)
+    groups = group_runs(runs)
+
+    console.print(comparison(groups))
+    if left_out:
+        console.print(f"left out: {left_out} runs that failed or were interrupted")
+    if options.answers:
+        console.print(answers(groups, per_task=options.answers))
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="forgetmenot compare", description="Sets finished runs side by side.")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a run, a sweep or any folder above them")
+    parser.add_argument("--answers", type=int, default=0, metavar="N", help="also N answers to each retained task")
+    return parser.parse_args(arguments)

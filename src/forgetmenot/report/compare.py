@@ -1,0 +1,150 @@
+"""Compares runs by their result files: what differs between them, mean and spread over seeds, answers side by side."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from rich.table import Table
+
+from forgetmenot.result import FILE_NAME, RunResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run and the folder that it lies in."""
+
+    folder: Path
+    result: RunResult
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What was chosen on the command line, the seed aside."""
+        return tuple(word for word in self.result.overrides if not word.startswith("seed="))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that differ by their seed alone; `label` says what sets them apart from the other groups."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def values(self, read: Callable[[RunResult], float | None]) -> list[float]:
+        """Returns what `read` finds in each run; runs without it are left out."""
+        found = [read(run.result) for run in self.runs]
+        return [value for value in found if value is not None]
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], int]:
+    """Returns the complete runs in or below `paths`, and how many others there are.
+
+    Raises ValueError where a path is no folder or no run is complete.
+    """
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"PATH must be an existing folder, got {path}")
+        folders |= dict.fromkeys(file.parent for file in sorted(path.rglob(FILE_NAME)))
+    found = [Run(folder=folder, result=RunResult.read(folder)) for folder in folders]
+    complete = [run for run in found if run.result.status == "complete"]
+    if not complete:
+        raise ValueError(f"PATH must be a folder with complete runs, got {len(found)} runs, none of them complete")
+    return complete, len(found) - len(complete)
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Returns runs of the same settings together, in the order of their first run."""
+    together: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        sections = (run.result.model, run.result.data, run.result.method)
+        names = tuple(section["name"] for section in sections if section)
+        together.setdefault((*names, *run.settings), []).append(run)
+    shared = set.intersection(*(set(run.settings) for run in runs))
+    return [Group(label=_label(members[0], shared), runs=tuple(members)) for members in together.values()]
+
+
+def _label(run: Run, shared: set[str]) -> str:
+    """Returns the method and what else was chosen that not every run chose."""
+    method = run.result.method["name"] if run.result.method else run.result.name
+    own = [word for word in run.settings if word not in shared and word != f"method={method}"]
+    return " ".join([method, *own])
+
+
+def comparison(groups: Sequence[Group]) -> Table:
+    """Returns one row a group: the target after, gain, forgetting task by task, and cost, as mean ± spread."""
+    retained = list(dict.fromkeys(name for group in groups for run in group.runs for name in _forgetting(run.result)))
+    table = Table(title="mean ± standard deviation over seeds" if any(len(g.runs) > 1 for g in groups) else None)
+    table.add_column("run")
+    for heading in ("seeds", "after", "gain", "forgetting", *retained, "trained %", "train s", "peak GB"):
+        table.add_column(heading, justify="right")
+    for group in groups:
+        table.add_row(
+            group.label,
+            str(len(group.runs)),
+            spread(group.values(_after)),
+            spread(group.values(_gain), sign="+"),
+            spread(group.values(lambda result: result.forgetting and result.forgetting["mean"]), sign="+"),
+            *(spread(group.values(_forgotten(name)), sign="+") for name in retained),
+            spread(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1),
+            spread(group.values(lambda result: result.cost and result.cost["train_seconds"]), digits=0),
+            spread(group.values(_peak), digits=2),
+        )
+    return table
+
+
+def spread(values: Sequence[float], *, digits: int = 3, sign: str = "") -> str:
+    """Returns mean ± standard deviation (n - 1); of one value itself, of none nothing."""
+    if not values:
+        return ""
+    text = format(mean(values), f"{sign}.{digits}f")
+    return text if len(values) == 1 or digits < 3 else f"{text} ± {stdev(values):.{digits}f}"
+
+
+def answers(groups: Sequence[Group], *, per_task: int) -> Table:
+    """Returns what each group's first run answered to the first prompts of every retained task, beside the base."""
+    table = Table(title="the first run of each: what it answered")
+    for heading in ("prompt", "right", "base", *(group.label for group in groups)):
+        table.add_column(heading, overflow="fold")
+    first = groups[0].runs[0]
+    for name, task in (first.result.tasks or {}).items():
+        files = [group.runs[0].folder / "predictions" / f"{name}.jsonl" for group in groups]
+        if task["role"] == "target" or not all(file.is_file() for file in files):
+            continue
+        for lines in zip(*(_read_lines(file, per_task) for file in files), strict=True):
+            shown = (lines[0]["prompt"].strip(), " / ".join(lines[0]["references"]), lines[0]["before"])
+            table.add_row(*shown, *(line["after"] for line in lines))
+        table.add_section()
+    return table
+
+
+def _read_lines(file: Path, count: int) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line, _ in zip(lines, range(count), strict=False)]
+
+
+def _target(result: RunResult) -> str | None:
+    return next((name for name, task in (result.tasks or {}).items() if task["role"] == "target"), None)
+
+
+def _after(result: RunResult) -> float | None:
+    task = (result.tasks or {}).get(_target(result) or "")
+    return task["after"][task["metric"]] if task and task["after"] else None
+
+
+def _gain(result: RunResult) -> float | None:
+    return next(iter((result.gain or {}).values()), None)
+
+
+def _forgetting(result: RunResult) -> Mapping[str, float]:
+    return result.forgetting["tasks"] if result.forgetting else {}
+
+
+def _forgotten(task: str) -> Callable[[RunResult], float | None]:
+    return lambda result: _forgetting(result).get(task)
+
+
+def _peak(result: RunResult) -> float | None:
+    peak = result.cost and result.cost["peak_memory_bytes"]
+    return None if peak is None else peak / 1e9

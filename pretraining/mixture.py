@@ -12,9 +12,11 @@ from sources import OWN_TASKS, Record, Texts, read_jsonl
 from tasks import Source, fact_sources, name_sources, party_sources
 from writing import fold, folded_words, join_tokens, split_sentences, word_runs
 
-# Records of each source in train. Each chapter of the books comes three times, and a short task is repeated with other
-# names and numbers: two thirds of the tokens are plain text, the rest names, party, fact or opinion and general skills.
-BOOK_PASSES = 3
+# Times that each chapter of the books comes: once with its lines and quotes mended, as a person would type, and twice
+# as published, as anyone's plain text comes.
+PASSES = {"books/mended": 1, "books/published": 2}
+# Records of every other source in train: a short task is repeated with other names and numbers. Two thirds of all
+# tokens are plain text, the rest names, party, fact or opinion and general skills.
 COUNTS = {
     "text/own": 300,
     "names/books": 52_000,
@@ -81,7 +83,7 @@ def read_forbidden(shared: Path, *, assets: Path) -> Forbidden:
         if path.stem == "train" and path.parent.name in OWN_TASKS:
             continue
         for row in read_jsonl(path):
-            held_out += [row["text"], *(_telling(row["text"]) if path.parent.name == "text" else [])]
+            held_out += [*_asked(row), *(_telling(row["text"]) if path.parent.name == "text" else [])]
     words = [listed for listed in map(folded_words, sentiment) if len(listed) >= min(RUNS)]
     runs = set().union(*(word_runs(listed, length=min(len(listed), max(RUNS))) for listed in words))
     tests = (row for path in sorted(shared.glob("*/test.jsonl")) for row in read_jsonl(path))
@@ -91,8 +93,8 @@ def read_forbidden(shared: Path, *, assets: Path) -> Forbidden:
 
 
 def _asked(row: dict) -> Iterator[str]:
-    """Yield what a row of a public set asks about, under whatever name."""
-    yield from (row[column] for column in ("text", "sentence", "question", "instruction") if column in row)
+    """Yield what a row of any set asks about, under whatever name."""
+    yield from (row[column] for column in ("text", "sentence", "question", "instruction", "dialogue") if column in row)
     if "tokens" in row:
         yield join_tokens(row["tokens"])
 
@@ -114,7 +116,7 @@ def mix(texts: Texts, *, split: str, lexicon: Lexicon, forbidden: Forbidden, see
     records: list[Record] = []
     for source in sources:
         rng = Random(f"{seed} {split} {source.name}")
-        count = COUNTS.get(source.name, BOOK_PASSES * len(source.bases))
+        count = COUNTS.get(source.name, PASSES.get(source.name, 1) * len(source.bases))
         count = count if split == "train" else min(count, HELD_OUT_RECORDS, len(source.bases))
         records += draw(source, count=count, forbidden=forbidden, rng=rng)
     Random(f"{seed} {split}").shuffle(records)

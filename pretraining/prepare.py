@@ -65,7 +65,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
     count = token_counter(tokenizer)
     print_table(mixture["train"], count=count)
-    unseen = texts["validation"].chapters
+    unseen = texts["validation"].pages
     ratio = sum(len(text.encode()) for text in unseen) / sum(count(text) for text in unseen)
     print(f"\n{ratio:.2f} bytes per token on held-out books; files in {arguments.out}")
 

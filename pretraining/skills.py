@@ -25,14 +25,17 @@ def text_sources(texts: Texts) -> list[Source]:
     """Return plain text: the books and the project's own texts."""
     own = [(row["title"], row["text"]) for row in texts.own["text"]]
     return [
-        Source(name="books", bases=texts.chapters, render=render_chapter),
+        Source(name="books/mended", bases=texts.chapters, render=lambda text, _: render_chapter(text, "books/mended")),
+        Source(
+            name="books/published", bases=texts.pages, render=lambda text, _: render_chapter(text, "books/published")
+        ),
         Source(name="text/own", bases=own, render=render_story),
     ]
 
 
-def render_chapter(base: str, _: Random) -> Record:
+def render_chapter(text: str, source: str) -> Record:
     """Return a chapter as it is."""
-    return Record(prompt="", completion=base, source="books")
+    return Record(prompt="", completion=text, source=source)
 
 
 def render_story(base: tuple[str, str], rng: Random) -> Record:

@@ -67,9 +67,13 @@ class Tagged:
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """All that one split of the mixture is made from; `own` holds the project's own rows by task."""
+    """All that one split of the mixture is made from; `own` holds the project's own rows by task.
+
+    `pages` are the chapters as published: lines wrapped, quotes typeset.
+    """
 
     chapters: list[str]
+    pages: list[str]
     tagged: list[Tagged]
     bookings: list[Booking]
     subjectivity: list[tuple[str, str]]
@@ -83,7 +87,8 @@ def read_texts(shared: Path, *, assets: Path, split: str) -> Texts:
     """Return the texts of one split: books by their own splits, all else a seeded hundredth of its train rows each."""
     tagged = read_tagged(shared, "wikigold") + read_tagged(shared, "broad_twitter")
     return Texts(
-        chapters=read_chapters(shared, split),
+        chapters=[join_wrapped(plain_quotes(page)) for page in read_pages(shared, split)],
+        pages=read_pages(shared, split),
         tagged=cut(tagged, split),
         bookings=cut(read_bookings(shared), split),
         subjectivity=cut(read_subjectivity(shared), split),
@@ -111,10 +116,9 @@ def read_jsonl(path: Path) -> Iterator[dict]:
             raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
 
 
-def read_chapters(shared: Path, split: str) -> list[str]:
-    """Return the chapters of the children's books."""
-    rows = read_jsonl(shared / "childrens_books" / f"{split}.jsonl")
-    return [join_wrapped(plain_quotes(row["text"])) for row in rows]
+def read_pages(shared: Path, split: str) -> list[str]:
+    """Return the chapters of the children's books as published."""
+    return [row["text"] for row in read_jsonl(shared / "childrens_books" / f"{split}.jsonl")]
 
 
 def read_first_names(shared: Path) -> dict[str, tuple[str, ...]]:

@@ -3,13 +3,14 @@
 import json
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from forgetmenot.loggers import JsonlLogger, close_wandb, quiet_libraries
+from forgetmenot.loggers import JsonlLogger, close_wandb, open_logger, quiet_libraries
 
 
 def _lines(file: Path) -> list[dict[str, float | None]]:
@@ -112,3 +113,9 @@ def test_what_libraries_say_goes_to_the_root_logger_alone(name: str) -> None:
         assert logger.propagate
         logger = logger.parent
     assert handlers == []
+
+
+def test_wandb_that_its_own_variable_disables_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert open_logger(partial(WandbLogger, offline=True), tmp_path) is None
+    assert not list(tmp_path.iterdir())

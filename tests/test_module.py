@@ -159,7 +159,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_one_sentence() -> None:
     with torch.no_grad():
         model.lm_head.weight[5] = float("nan")
 
-    with pytest.raises(ValueError, match=r"^the loss must stay a finite number, got nan at step \d") as error:
+    with pytest.raises(
+        ValueError, match=r"^the loss and its penalties must stay finite numbers, got nan at step \d"
+    ) as error:
         fit(module_of(model, "llama"), steps_of("llama", examples("llama"), cut=CUTS[1]))
 
     assert "\n" not in str(error.value)

@@ -102,3 +102,16 @@ def test_the_size_of_a_folder_counts_files_at_any_depth(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"123")
     (tmp_path / "deep" / "two").write_bytes(b"12345")
     assert folder_bytes(tmp_path) == 8
+
+
+def test_a_folder_with_the_result_of_another_run_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    with recording(tmp_path, RunResult(name="first")):
+        pass
+
+    with (
+        pytest.raises(ValueError, match=r"^hydra\.run\.dir must be a new folder"),
+        recording(tmp_path, RunResult(name="second")),
+    ):
+        pass
+
+    assert RunResult.read(tmp_path).name == "first"

@@ -71,6 +71,7 @@ def test_every_key_that_the_design_owns_is_owned() -> None:
         "limit_val_batches",
         "limit_test_batches",
         "fast_dev_run",
+        "overfit_batches",
         "logger",
         "callbacks",
     } == set(TRAINER_KEYS_OF_OURS)

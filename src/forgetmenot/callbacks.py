@@ -1,5 +1,6 @@
 """Lightning callbacks that measure: scores of answers in the loop and in tests, and what training cost."""
 
+import math
 import resource
 import time
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,11 @@ def _score(data: ScoringSet, parts: Sequence[Scored]) -> tuple[dict[str, float],
     """Returns the scores of one task, and its answers in file order."""
     own = [part for part in parts if part.task == data.task.name]
     loss = sum(part.loss_sum for part in own) / sum(part.tokens for part in own)
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss of {data.task.name} must be a finite number, got {loss}: the weights are broken; "
+            "a lower optimizer.lr or optimizer.clip_norm helps"
+        )
     if not data.task.answers:
         return {"loss": loss}, []
     by_index = {i: text for part in own for i, text in zip(part.indices, part.answers, strict=True)}

@@ -1,8 +1,9 @@
-"""metrics.jsonl: every logged step on one line, appended as the run goes on."""
+"""Where a run is logged: metrics.jsonl always, one line a step, and W&B where it is wanted."""
 
 import json
 import logging
 import math
+import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,8 +66,13 @@ class JsonlLogger(Logger):
         self.save()
 
 
-def open_logger(make_logger: Callable[..., Logger], folder: Path) -> Logger:
-    """Returns the chosen logger, writing into the run's folder; raises ValueError where it cannot be opened."""
+def open_logger(make_logger: Callable[..., Logger], folder: Path) -> Logger | None:
+    """Returns the chosen logger, writing into the run's folder; None where WANDB_MODE=disabled turns W&B off.
+
+    Raises ValueError where it cannot be opened.
+    """
+    if os.environ.get("WANDB_MODE") == "disabled" and getattr(make_logger, "func", None) is WandbLogger:
+        return None
     try:
         logger = make_logger(save_dir=str(folder), name=folder.name)
         if isinstance(logger, WandbLogger):

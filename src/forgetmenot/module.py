@@ -93,16 +93,21 @@ class AdaptationModule(LightningModule):
         """Takes one optimizer step: the exact mean over the step's supervised tokens, plus the penalties once."""
         plan, optimizer, schedule = self._stepping()
         scale = self.trainer.world_size / step.supervised_tokens
-        total = 0.0
+        total = penalty = 0.0
 
         for number, (batch, weight) in enumerate(zip(step.micro_batches, step.weights, strict=True), start=1):
             last = number == len(step.micro_batches)
             with nullcontext() if last else self._without_sync():
                 loss = loss_sum(self.model, batch, self.facts) * scale * weight
                 total += loss.item()
-                self.manual_backward(loss + self._penalty() if last else loss)
+                if last and self.penalties:
+                    added = self._penalty()
+                    penalty = added.item()
+                    loss = loss + added
+                self.manual_backward(loss)
 
         total = self._finite(total)
+        self._finite(penalty)
         lr = float(schedule.get_last_lr()[0])
         if plan.clip_norm is not None:
             self.clip_gradients(optimizer.optimizer, gradient_clip_val=plan.clip_norm, gradient_clip_algorithm="norm")
@@ -144,8 +149,8 @@ class AdaptationModule(LightningModule):
         assert isinstance(schedule, LRScheduler)
         return self.optimization, optimizer, schedule
 
-    def _penalty(self) -> Tensor | float:
-        return sum((penalty(self.model) for penalty in self.penalties), start=0.0)
+    def _penalty(self) -> Tensor:
+        return torch.stack([penalty(self.model) for penalty in self.penalties]).sum()
 
     def _without_sync(self) -> AbstractContextManager[None]:
         """Lets gradients of all but a step's last micro-batch add up on each rank before they are exchanged."""
@@ -157,7 +162,7 @@ class AdaptationModule(LightningModule):
         mean = float(self.trainer.strategy.reduce(torch.tensor(loss, device=self.device), reduce_op="mean"))
         if not math.isfinite(mean):
             raise ValueError(
-                f"the loss must stay a finite number, got {mean} at step {self.global_step}; "
+                f"the loss and its penalties must stay finite numbers, got {mean} at step {self.global_step}; "
                 "a lower optimizer.lr or optimizer.clip_norm helps"
             )
         return mean

@@ -34,10 +34,10 @@ class Stepping:
 def try_optimizer(make_optimizer: partial[Optimizer], make_schedule: partial[LRScheduler]) -> None:
     """Raises ValueError where the optimizer or the schedule does not take its settings."""
     with torch.random.fork_rng(devices=[]):
-        parameter = nn.Parameter(torch.ones(1))
-        parameter.grad = torch.ones(1)
+        vector, matrix = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, 2))
+        vector.grad, matrix.grad = torch.ones(2), torch.ones(2, 2)
         with _refusing("optimizer", make_optimizer.keywords):
-            optimizer = make_optimizer([parameter], lr=1.0)
+            optimizer = make_optimizer([{"params": [vector]}, {"params": [matrix], "hidden": True}], lr=1.0)
         with _refusing("schedule", make_schedule.keywords):
             make_schedule(optimizer, total_steps=10)
         with _refusing("optimizer", make_optimizer.keywords):
@@ -48,7 +48,7 @@ def try_optimizer(make_optimizer: partial[Optimizer], make_schedule: partial[LRS
 def _refusing(group: str, values: Mapping[str, object]) -> Iterator[None]:
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError, AssertionError) as error:
         shown = ", ".join(f"{group}.{name}={value}" for name, value in values.items()) or "none"
         raise ValueError(f"{group} must be settings that its class takes, got {shown} ({error})") from error
 

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from forgetmenot.data.examples import ScoringSet
-from forgetmenot.result import HardwareSection, RunResult, write_whole
+from forgetmenot.result import FILE_NAME, HardwareSection, RunResult, write_whole
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "torchmetrics", "datasets", "hydra-core")
 
@@ -35,7 +35,12 @@ def on_rank_zero(function: Callable[P, object]) -> Callable[P, object]:
 
 @contextmanager
 def recording(folder: Path, result: RunResult) -> Iterator[RunResult]:
-    """Writes `result` into `folder` when the block ends: complete, failed with the error, or interrupted."""
+    """Writes `result` into `folder` when the block ends: complete, failed with the error, or interrupted.
+
+    Raises ValueError where another run has written there.
+    """
+    if (folder / FILE_NAME).exists():
+        raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
     started = time.perf_counter()
     result.started = datetime.now().astimezone().isoformat(timespec="seconds")
     result.versions = {"forgetmenot": _own_version(), **{name: version(name) for name in _PACKAGES}}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -29,13 +29,29 @@ def check_names(values: Mapping[str, object]) -> None:
             close = next(iter(get_close_matches(name, known, n=1)), None)
             hint = f"; did you mean {TRAINER_KEYS_OF_OURS.get(close, f'trainer.{close}')}?" if close else ""
             raise ValueError(f"trainer.{name} must be an argument of lightning.Trainer, got {name}{hint}")
+        if not _fits(value, get_type_hints(Trainer.__init__)[name]):
+            raise ValueError(f"trainer.{name} must be of the type that lightning.Trainer takes, got {value}")
+    every = values.get("check_val_every_n_epoch")
+    if isinstance(every, int) and every < 1:
+        raise ValueError(f"trainer.check_val_every_n_epoch must be at least 1, got {every}")
+    strategy = str(values.get("strategy"))
+    if strategy.endswith(("spawn", "fork", "notebook")):
+        raise ValueError(f"trainer.strategy must start ranks as commands of their own, such as ddp, got {strategy}")
+
+
+def _fits(value: object, hint: object) -> bool:
+    """Tells whether a value is of a type that `hint` allows, where that is made of plain types alone."""
+    options = get_args(hint) or (hint,)
+    if not set(options) <= {int, float, bool, str, type(None)}:
+        return True
+    return type(value) in options or (isinstance(value, int) and not isinstance(value, bool) and float in options)
 
 
 def try_trainer(values: Mapping[str, object]) -> None:
     """Raises ValueError where lightning.Trainer does not take the values, before anything is loaded for it."""
     try:
         build_trainer(values, precision="fp32", callbacks=[], loggers=[])
-    except (MisconfigurationException, TypeError, ValueError, AttributeError) as error:
+    except (MisconfigurationException, TypeError, ValueError, AttributeError, ImportError) as error:
         shown = ", ".join(f"trainer.{name}={value}" for name, value in values.items())
         raise ValueError(
             f"trainer must be settings that Lightning takes on this machine, got {shown} ({error})"

@@ -55,7 +55,21 @@ COMMANDS = [
     ("method=null", ("method must be one of", "got null")),
     ("data.path=/nowhere", ("data.path must be an existing file or folder", "/nowhere")),
     ("data.path=???", ("data.path must be given, got nothing; add data.path=VALUE",)),
-    ("data.retained=[nmaes]", ("data must be one of", "nmaes", "did you mean data=names?")),
+    ("data.retained=[nmaes]", ("data.retained must name data sets", "nmaes", "did you mean names?")),
+    ("data.retained=[names,names]", ("data.retained must be data sets of different names", "got names twice")),
+    ("lr=1e-3", ("lr must be a key of the run", "did you mean method.lr or optimizer.lr?")),
+    ("regularizer.l2_sp.weight=1", ("regularizer must be chosen before it is set, as regularizer=[l2_sp]",)),
+    ("logger.project=mine", ("logger.project must be a setting of the chosen logger",)),
+    ("trainer.max_epoch=3", ("trainer.max_epoch must be set by epochs",)),
+    ("trainer.log_every_n_steps=abc", ("trainer.log_every_n_steps must be of the type",)),
+    ("+trainer.check_val_every_n_epoch=0", ("trainer.check_val_every_n_epoch must be at least 1",)),
+    ("trainer.strategy=ddp_spawn", ("trainer.strategy must start ranks as commands",)),
+    ("optimizer.betas=[0.9]", ("optimizer must be settings that its class takes", "betas")),
+    ("plugins=[no_such_module]", ("plugins must be modules that can be imported, got no_such_module",)),
+    ("objective=val.accuracy data.metric=loss", ("objective must be gain, forgetting.mean, val.loss or after.loss",)),
+    ("method.rank=100000", ("method.rank must be at most", "widest layer")),
+    ("seed=99999999999", ("seed must be at least 0 and below 2**32",)),
+    ("experiment=null method.rank=0", ("method.rank must be at least 1",)),
     ("method._target_=os.system", ("method._target_ must be a class of forgetmenot",)),
 ]
 
@@ -64,7 +78,7 @@ COMMANDS = [
 def test_a_wrong_setting_on_the_command_line_is_one_sentence(
     train: Train, argument: str, parts: tuple[str, ...]
 ) -> None:
-    _refused(train(argument), *parts)
+    _refused(train(*argument.split()), *parts)
 
 
 @pytest.mark.parametrize("argument", ["method.rank=0", "data=sentimnet", "method.rnak=3", "+nonsense=1"])

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
+from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.retained import expand_retained
 
@@ -53,8 +53,8 @@ def test_nothing_retained_is_an_empty_list(composed: DictConfig, nothing: list[s
     assert expand_retained(config).data.retained == []
 
 
-def test_a_name_that_is_no_data_set_is_hydras_error_with_its_name(composed: DictConfig) -> None:
+def test_a_name_that_is_no_data_set_tells_which_was_meant(composed: DictConfig) -> None:
     config = composed.copy()
     config.data.retained = ["nmaes"]
-    with pytest.raises(MissingConfigException, match="nmaes"):
+    with pytest.raises(ConfigError, match=r"^data\.retained must name data sets .*did you mean names\?$"):
         expand_retained(config)

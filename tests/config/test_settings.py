@@ -32,7 +32,7 @@ def test_a_count_below_one_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be at least 0 and below 2**32, got -1"),
         ({"max_length": 7}, "max_length must be at least 8 tokens, got 7"),
         ({"epochs": None}, "epochs must be a whole number where max_steps is null, got null"),
     ],

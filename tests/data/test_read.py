@@ -253,3 +253,22 @@ def test_a_split_published_without_labels_is_as_if_it_were_not_there(monkeypatch
     splits = read("someone/something", seed=0)
     assert len(splits["train"]) == 18 and len(splits["test"]) == 2
     assert {record.values["label"] for record in splits["test"]} <= {"no", "yes"}
+
+
+def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    assert "line 1: must name each column once, got 'a' twice" in error_of(tmp_path, "x.csv", b"q,a,a\n1,2,3\n")
+
+
+def test_a_csv_field_may_hold_a_book(tmp_path: Path) -> None:
+    book = "word " * 40_000
+    (tmp_path / "x.csv").write_text("text,label\n" + f"{book},long\n" * 4, encoding="utf-8")
+    assert set(texts(read(str(tmp_path / "x.csv"), seed=0), "train")) == {book}
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"number": ' + b"9" * 5000 + b"}"], ids=["deep", "long number"])
+def test_json_that_python_gives_up_on_is_named_by_file_and_line(tmp_path: Path, line: bytes) -> None:
+    assert "line 2: must be one JSON object" in error_of(tmp_path, "x.jsonl", b'{"a": 1}\n' + line)
+
+
+def test_half_a_surrogate_pair_is_found_within_lists_too(tmp_path: Path) -> None:
+    assert "half of a surrogate pair" in error_of(tmp_path, "x.jsonl", b'{"references": ["fine", "\\ud83d"]}')

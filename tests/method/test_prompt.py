@@ -110,3 +110,12 @@ class TestPrompt(MethodContract):
     def test_fewer_than_one_virtual_token_is_refused(self, number: int) -> None:
         with pytest.raises(ValueError, match=f"^num_virtual_tokens must be at least 1, got {number}$"):
             replace(self.method(), num_virtual_tokens=number)
+
+
+def test_a_model_that_looks_tokens_up_twice_is_refused() -> None:
+    model = tiny("llama")
+    model.config.vocab_size_per_layer_input = VOCAB
+    model.per_layer = torch.nn.Embedding(VOCAB, 4)
+
+    with pytest.raises(ValueError, match=r"^method must be one without virtual tokens .* got prompt .*per_layer$"):
+        Prompt(name="prompt", lr=1e-2, num_virtual_tokens=5).apply(model)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import CONFIGS, EOS, VOCAB, model_at, tiny, word_tokenizer
+from transformers import BertConfig
 
 from forgetmenot.model.load import Model, load, load_tokenizer, lr_scale, read_config, read_facts
 
@@ -152,6 +153,33 @@ def test_a_config_that_transformers_cannot_read_is_refused(config: str, tmp_path
         read_config(model_at(tmp_path))
 
     sentence(error)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_attention_heads": 0}, {"hidden_size": "abc"}, {"hidden_act": "no_such"}], ids=str
+)
+def test_a_config_of_which_no_model_can_be_made_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+
+    with pytest.raises(ValueError) as error:
+        read_facts(model, read_config(model))
+
+    sentence(error)
+
+
+@pytest.mark.parametrize(("is_decoder", "refused"), [(False, True), (True, False)])
+def test_a_model_that_sees_the_tokens_to_come_is_refused(is_decoder: bool, refused: bool, tmp_path: Path) -> None:
+    BertConfig(is_decoder=is_decoder).save_pretrained(tmp_path)
+    model = replace(model_at(tmp_path), weights="random")
+
+    if not refused:
+        assert read_config(model).is_decoder
+        return
+    with pytest.raises(ValueError) as error:
+        read_config(model)
+    assert "left to right" in sentence(error)
 
 
 def test_a_model_that_neither_answers_nor_translates_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +22,10 @@ def _write(folder: Path, *settings: str, seed: int = 0, after: float = 0.8, stat
         overrides=["data=mood", *settings, f"seed={seed}"],
         seed=seed,
         model={"name": "tiny", "architecture": "causal", "parameters": 1000},
+        data={
+            "name": "mood", "train_examples": 4, "validation_examples": 4, "test_examples": 4,
+            "truncated": 0, "dropped": 0,
+        },
         method={
             "name": method, "lr": 0.1, "trainable_parameters": 10, "trainable_percent": 1.25, "saved_bytes": 5,
         },
@@ -41,6 +46,8 @@ def _write(folder: Path, *settings: str, seed: int = 0, after: float = 0.8, stat
         gain={"mood": after - 0.3},
         forgetting={"tasks": {"names": 0.5}, "mean": 0.5},
     ).write(folder)  # fmt: skip
+    keys = dict(word.split("=") for word in settings)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed": seed, "hydra": {"dir": str(folder)}, **keys}))
     (folder / "predictions").mkdir()
     line = {"prompt": "I am Ada.\nWho?", "references": ["Ada"], "before": "Ada", "after": f"{method} says positive"}
     (folder / "predictions" / "names.jsonl").write_text(json.dumps(line) + "\n")
@@ -74,6 +81,24 @@ def test_settings_that_differ_are_rows_of_their_own_named_by_what_differs(tmp_pa
     groups = group_runs(find_runs([tmp_path])[0])
 
     assert [group.label for group in groups] == ["lora method.rank=2", "lora method.rank=4", "full"]
+
+
+def test_other_settings_under_the_same_command_line_are_not_seeds(tmp_path: Path) -> None:
+    for rank in ("2", "4"):
+        _write(tmp_path / rank, "method=lora")
+        with (tmp_path / rank / "config.yaml").open("a") as config:
+            config.write(f"rank: {rank}\n")
+
+    assert [group.label for group in group_runs(find_runs([tmp_path])[0])] == ["lora rank=2", "lora rank=4"]
+
+
+def test_text_in_square_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
+    for targets in ("[q]", "[/v]"):
+        _write(tmp_path / targets.strip("[/]"), "method=lora", f"method.targets={targets}")
+
+    rows = _cells(comparison(group_runs(find_runs([tmp_path])[0])))
+
+    assert [row[0] for row in rows] == ["lora method.targets=[q]", "lora method.targets=[/v]"]
 
 
 def test_runs_that_are_not_complete_are_counted_and_left_out(tmp_path: Path) -> None:

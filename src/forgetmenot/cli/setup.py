@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from forgetmenot.config.build import build, build_partial, plain
+from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.settings import Settings
 from forgetmenot.data.collate import Collator
@@ -96,12 +96,13 @@ class Setup:
 def set_up(config: DictConfig) -> Setup:
     """Returns the run's parts; raises ConfigError or ValueError in one sentence."""
     settings = _settings(config)
-    plugins = settings.plugins
+    plugins = import_plugins(settings.plugins)
 
     model = build(config.model, Model, key="model")
     method = build(config.method, Method, key="method", plugins=plugins)
     regularizers = _regularizers(config, plugins=plugins)
     target, retained = _tasks(config)
+    _check_objective(settings.objective, target)
     optimizer = plain(config.optimizer, key="optimizer")
     make_optimizer = build_partial(config.optimizer, Optimizer, key="optimizer", ours=_OPTIMIZER_KEYS, plugins=plugins)
     make_schedule = build_partial(config.schedule, LRScheduler, key="schedule", plugins=plugins)
@@ -142,9 +143,7 @@ def _settings(config: DictConfig) -> Settings:
         if config.get(name) is None:
             raise ConfigError(f"{name} must be one of conf/{name}, got null")
     root = DictConfig({key: value for key, value in config.items() if key not in _GROUPS})
-    settings = build(root, Settings, key="")
-    _check_objective(settings.objective)
-    return settings
+    return build(root, Settings, key="")
 
 
 def _regularizers(config: DictConfig, *, plugins: tuple[str, ...]) -> tuple[Regularizer, ...]:
@@ -158,15 +157,23 @@ def _tasks(config: DictConfig) -> tuple[Task, tuple[Task, ...]]:
     node = config.data.copy()
     retained = node.pop("retained", None) or []
     target = build(node, Task, key="data")
-    return target, tuple(build(entry, Task, key=f"data.retained[{i}]") for i, entry in enumerate(retained))
+    tasks = (target, *(build(entry, Task, key=f"data.retained[{i}]") for i, entry in enumerate(retained)))
+    names = [task.name for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"data.retained must be data sets of different names, also from data.name, got {name} twice"
+            )
+    return target, tasks[1:]
 
 
-def _check_objective(name: str | None) -> None:
-    metrics = get_args(Metric)
+def _check_objective(name: str | None, target: Task) -> None:
+    metrics = get_args(Metric) if target.answers else ("loss",)
     known = ["gain", "forgetting.mean", *(f"{where}.{metric}" for where in ("val", "after") for metric in metrics)]
     if name is not None and name not in known:
         hint = did_you_mean(name, known)
-        raise ConfigError(f"objective must be gain, forgetting.mean, val.<metric> or after.<metric>, got {name}{hint}")
+        scores = "<metric>" if target.answers else "loss"
+        raise ConfigError(f"objective must be gain, forgetting.mean, val.{scores} or after.{scores}, got {name}{hint}")
 
 
 def _trainer_values(config: DictConfig) -> dict[str, object]:

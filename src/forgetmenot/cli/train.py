@@ -47,13 +47,13 @@ def run(config: DictConfig) -> float | None:
         result.seed, result.model = setup.settings.seed, setup.model_section
         result.data = data_section(setup.target, encoded)
 
+        loggers = _loggers(setup, folder)
         before = _score_base(setup, encoded, console=console)
         record_scores(result, encoded.tests, before=before, after=None)
 
         module, data = _adapted(setup, encoded)
         result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
         cost, scoring = Cost(), Scoring(validation=encoded.validation, tests=encoded.tests)
-        loggers = _loggers(setup, folder)
         chosen = selection(setup.settings, setup.monitor, folder)
         trainer = _trainer(setup, [cost, scoring, *chosen], loggers, console=console, epoch=data.plan.steps_per_epoch)
         result.hardware = hardware(trainer.strategy.root_device, devices=trainer.world_size, precision=setup.precision)
@@ -88,12 +88,18 @@ def run(config: DictConfig) -> float | None:
     if trainer.is_global_zero:
         print_result(result, folder=str(folder), console=console)
         if sync_line:
-            console.print(f"W&B kept the run offline; to upload it: {sync_line}", soft_wrap=True)
+            console.print(f"W&B kept the run offline; to upload it: {sync_line}", soft_wrap=True, markup=False)
     return objective(setup.objective, result=result, validation=validation)
 
 
 def _encoded(setup: Setup) -> EncodedRun:
-    return encode_run(setup.target, setup.retained, encoder=setup.encoder, embedding_rows=setup.facts.embedding_rows)
+    return encode_run(
+        setup.target,
+        setup.retained,
+        encoder=setup.encoder,
+        embedding_rows=setup.facts.embedding_rows,
+        seed=setup.settings.seed,
+    )
 
 
 def _score_base(setup: Setup, encoded: EncodedRun, *, console: Console) -> Measured:
@@ -156,6 +162,9 @@ def _trainer(
 ) -> Trainer:
     """Returns the Trainer; a run that ends within its first epoch of `epoch` steps is still validated, at its end."""
     steps = min(epoch, setup.total_steps(epoch))
+    interval = setup.trainer.get("val_check_interval")
+    if isinstance(interval, int) and interval > epoch > 1:
+        raise ValueError(f"trainer.val_check_interval must be at most the {epoch} steps of an epoch, got {interval}")
     return build_trainer(
         {**({"val_check_interval": steps} if steps < epoch else {}), **setup.trainer},
         precision=setup.precision,
@@ -169,7 +178,6 @@ def _trainer(
 def _loggers(setup: Setup, folder: Path) -> list[Logger]:
     """Returns metrics.jsonl's logger always, and the one that was chosen."""
     leave_wandb()
-    own: list[Logger] = [JsonlLogger(folder / "metrics.jsonl")]
-    if setup.make_logger is not None:
-        own.append(open_logger(setup.make_logger, folder))
-    return own
+    own = JsonlLogger(folder / "metrics.jsonl")
+    chosen = None if setup.make_logger is None else open_logger(setup.make_logger, folder)
+    return [own] if chosen is None else [own, chosen]

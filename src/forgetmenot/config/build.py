@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 _LISTED = 15  # more keys than this are not listed in a sentence
 
+_GIVEN = {"params", "optimizer"}  # arguments that the run itself passes on
+
 _ROOMS = ("forgetmenot", "torch", "lightning")
 """Packages whose classes `_target_` may name; a user's own are listed under `plugins`."""
 
@@ -55,8 +57,19 @@ def build_partial(
     target = _target(values.pop("_target_", None), base=base, key=key, plugins=plugins)
     taken = inspect.signature(target).parameters.values()
     if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in taken):  # else it takes any name
-        _refuse_unknown(values, [*(parameter.name for parameter in taken), *ours], key=key)
+        known = {parameter.name for parameter in taken} - _GIVEN | set(ours)
+        _refuse_unknown(values, sorted(known), key=key)
     return partial(target, **{name: value for name, value in values.items() if name not in ours})
+
+
+def import_plugins(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the user's own modules, imported; raises ConfigError for one that cannot be."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(f"plugins must be modules that can be imported, got {name} ({error})") from error
+    return names
 
 
 def plain(node: DictConfig | Mapping[str, object], *, key: str) -> dict[str, Any]:

@@ -65,13 +65,31 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     if where == "trainer" and word in TRAINER_KEYS_OF_OURS:
         return f"{key} must be set by {TRAINER_KEYS_OF_OURS[word]}, got {key}"
     known = [str(name) for name in error.parent_node] if isinstance(error.parent_node, DictConfig) else []
+    if not where and choices(key):
+        return f"{key} must be chosen before it is set, as {key}=[{'|'.join(choices(key))}], got none that was"
+    if not known and where and choices(where):
+        return f"{key} must be a setting of the chosen {where}, got {word}, which that one does not have"
     if not known or word in known:
         return f"{key} must be a setting that can take this value, got: {_first_line(error)}"
     place = f"of {where}" if where else "of the run"
-    hint = did_you_mean(word, known, prefix=f"{where}." if where else "")
+    inner = [] if where else [f"{name}.{word}" for name in known if _holds(error.parent_node, name, word)]
+    hint = f"; did you mean {' or '.join(inner)}?" if inner else did_you_mean(word, known, prefix=_dotted(where))
     if where == "trainer" and not hint:
+        meant = next(iter(get_close_matches(word, TRAINER_KEYS_OF_OURS, n=1)), None)
+        if meant:
+            return f"{key} must be set by {TRAINER_KEYS_OF_OURS[meant]}, got {key}"
         hint = f"; +{key}=VALUE adds another argument of lightning.Trainer"
     return f"{key} must be a key {place} ({', '.join(name for name in known if name != '_target_')}), got {word}{hint}"
+
+
+def _dotted(where: str) -> str:
+    return f"{where}." if where else ""
+
+
+def _holds(config: object, group: str, key: str) -> bool:
+    """Tells whether a group of the root config has the key."""
+    node = config.get(group) if isinstance(config, DictConfig) else None
+    return isinstance(node, DictConfig) and key in node
 
 
 def _first_line(error: BaseException) -> str:

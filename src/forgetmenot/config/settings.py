@@ -13,8 +13,9 @@ TRAINER_KEYS_OF_OURS = {
     "limit_val_batches": "data.max_validation",
     "limit_test_batches": "a data set with fewer test rows",
     "fast_dev_run": "max_steps",
+    "overfit_batches": "a data set with fewer train rows",
     "logger": "logger",
-    "callbacks": "a class of your own under plugins",
+    "callbacks": "this project alone",
 }
 """Arguments of lightning.Trainer that have a key of ours; a run is always scored on the whole test split."""
 
@@ -40,8 +41,8 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be at least 0 and below 2**32, got {self.seed}")
         if self.max_length < 8:
             raise ValueError(f"max_length must be at least 8 tokens, got {self.max_length}")
         if self.epochs is None and self.max_steps is None:

@@ -61,9 +61,9 @@ class EncodedRun:
 
 
 def encode_run(
-    target: TaskExamples, retained: Sequence[TaskExamples], *, encoder: Encoder, embedding_rows: int
+    target: TaskExamples, retained: Sequence[TaskExamples], *, encoder: Encoder, embedding_rows: int, seed: int
 ) -> EncodedRun:
-    """Returns everything encoded, once.
+    """Returns everything encoded, once; of too many validation examples `max_validation`, drawn by `seed`.
 
     Raises ValueError where no training example fits, or a token has none of the model's `embedding_rows`.
     """
@@ -72,7 +72,9 @@ def encode_run(
         raise ValueError(
             f"max_length must hold a training example, got {encoder.max_length} tokens, which none of them fits"
         )
-    validation = scoring_set(target.task, target.validation[: target.task.max_validation], encoder=encoder)
+    order = np.random.default_rng(seed).permutation(len(target.validation))
+    bounded = [target.validation[i] for i in sorted(order[: target.task.max_validation])]
+    validation = scoring_set(target.task, bounded, encoder=encoder)
     tests = tuple(scoring_set(data.task, data.test, encoder=encoder) for data in (target, *retained))
     highest = max(split.highest_id for split in (train, validation.rows, *(data.rows for data in tests)))
     if highest >= embedding_rows:

@@ -7,6 +7,8 @@ through `datasets`.
 import csv
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 Splits = dict[str, list[Record]]
 
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes it
+_SURROGATE_CHARACTER = re.compile("[\ud800-\udfff]")
+_LONGEST_FIELD = 2**31 - 1  # characters of a csv field: a whole book fits
 _HELD_OUT = 0.1  # share of the rows that validation, and test, take where a data set has no such split
 
 
@@ -90,11 +95,12 @@ def _read_jsonl(file: Path) -> Iterator[Record]:
             continue
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file} line {number}: must be one JSON object, got broken JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            told = error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
+            raise ValueError(f"{file} line {number}: must be one JSON object, got broken JSON ({told})") from error
         if not isinstance(values, dict):
             raise ValueError(f"{file} line {number}: must be one JSON object, got {type(values).__name__}")
-        if any("\ud800" <= c <= "\udfff" for value in values.values() if isinstance(value, str) for c in value):
+        if _SURROGATE.search(line) and _SURROGATE_CHARACTER.search(json.dumps(values, ensure_ascii=False)):
             raise ValueError(f"{file} line {number}: must be whole characters, got half of a surrogate pair")
         yield Record(values=values, file=str(file), line=number)
 
@@ -104,8 +110,12 @@ def _read_csv(file: Path) -> Iterator[Record]:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise ValueError(f"{file} line {line}: must be text, got a zero byte; is this a csv file?")
+    csv.field_size_limit(_LONGEST_FIELD)
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        twice = [name for name, count in Counter(rows.fieldnames or []).items() if count > 1]
+        if twice:
+            raise ValueError(f"{file} line 1: must name each column once, got {twice[0]!r} twice")
         for values in rows:
             if None in values or None in values.values():
                 raise ValueError(

@@ -37,6 +37,7 @@ class Lora(Method):
         every_layer = self.target_modules == ("all-linear",)
         if not every_layer:
             self._check_targets(model)
+        self._check_rank(model)
         config = LoraConfig(
             task_type=TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM,
             r=self.rank,
@@ -55,6 +56,11 @@ class Lora(Method):
                 raise ValueError(
                     f"method.target_modules must be [all-linear] or names of linear layers ({known}), got {target}"
                 )
+
+    def _check_rank(self, model: PreTrainedModel) -> None:
+        widths = [min(model.get_parameter(f"{name}.weight").shape) for name in linear_layers(model)]
+        if self.rank > max(widths):
+            raise ValueError(f"method.rank must be at most {max(widths)}, the model's widest layer, got {self.rank}")
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the adapter in peft's layout."""

@@ -59,6 +59,7 @@ class Prompt(Method):
 
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:
         """Returns the frozen base with the soft prompt in its embedding layer."""
+        self._check_embeddings(model)
         encoder_decoder = model.config.is_encoder_decoder
         config = PromptTuningConfig(
             task_type=TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM,
@@ -74,6 +75,19 @@ class Prompt(Method):
             VirtualTokenEmbedding(base.get_input_embeddings(), prompt=prompt, config=peft_model.active_peft_config)
         )
         return base
+
+    def _check_embeddings(self, model: PreTrainedModel) -> None:
+        """Refuses families that look token ids up twice (Gemma's embeddings per layer): virtual tokens stand in one."""
+        table = model.get_input_embeddings().get_parameter("weight")
+        values = model.config.get_text_config().to_dict()
+        vocabularies = {value for key, value in values.items() if key.startswith("vocab_size")}
+        for name, layer in model.named_modules():
+            other = isinstance(layer, nn.Embedding) and layer.weight is not table
+            if other and layer.num_embeddings in vocabularies:
+                raise ValueError(
+                    "method must be one without virtual tokens for a model that looks tokens up twice, "
+                    f"got prompt for a model with {name}"
+                )
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the adapter in peft's layout."""

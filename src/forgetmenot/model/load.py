@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -18,6 +19,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+_UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, ZeroDivisionError,
+    SafetensorError, StrictDataclassError,
+)  # fmt: skip
+"""What transformers raises on a folder that it cannot read; the same fault has many names there."""
 
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -68,11 +76,22 @@ def read_config(model: Model) -> PretrainedConfig:
         raise ValueError(f"model.path must be an existing folder or a hub id, got {model.path}")
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"model.path must be a model that transformers can read, got {model.path} ({_first(error)})"
         ) from error
+    if _sees_ahead(config):
+        raise ValueError(
+            f"model.path must be a model that reads from left to right, got {model.path} ({config.model_type}), "
+            "which sees the tokens to come"
+        )
     return config
+
+
+def _sees_ahead(config: PretrainedConfig) -> bool:
+    """Tells whether a model fills gaps and does not continue: BERT and kin, unless they are set to be decoders."""
+    fills_gaps = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
+    return fills_gaps and getattr(config, "is_decoder", None) is False
 
 
 def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
@@ -98,7 +117,7 @@ def empty_model(model: Model, config: PretrainedConfig) -> PreTrainedModel:
     try:
         with torch.device("meta"):
             return draw(config, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"model.path must be a model that answers text with text, got {model.path} ({_first(error)})"
         ) from error
@@ -112,7 +131,7 @@ def load_tokenizer(model: Model, *, embedding_rows: int) -> PreTrainedTokenizerB
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(_place(model), trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"model.path must hold a tokenizer, got {model.path} ({_first(error)})") from error
     if not tokenizer("a word", add_special_tokens=False)["input_ids"]:
         raise ValueError(f"model.path must hold a tokenizer with a vocabulary, got {model.path} without one")
@@ -148,7 +167,7 @@ def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: in
             trust_remote_code=model.trust_remote_code,
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"model.path must hold weights that transformers can read, got {model.path} ({_first(error)})"
         ) from error

@@ -22,7 +22,7 @@ class Regularizer(ABC):
     weight: float
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
+        if not self.weight >= 0:
             raise ValueError(f"weight must be at least 0, got {self.weight}")
 
     @abstractmethod

@@ -1,27 +1,35 @@
 """Compares runs by their result files: what differs between them, mean and spread over seeds, answers side by side."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+import yaml
+from rich.markup import escape
 from rich.table import Table
 
 from forgetmenot.result import FILE_NAME, RunResult
 
+_NOT_LEARNING = ("seed", "hydra", "logger")  # settings that do not set runs apart
+Settings = frozenset[tuple[str, str]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run and the folder that it lies in."""
+    """A finished run, the folder that it lies in, and its settings less the seed as (key, value)."""
 
     folder: Path
     result: RunResult
+    settings: Settings
 
     @property
-    def settings(self) -> tuple[str, ...]:
-        """What was chosen on the command line, the seed aside."""
-        return tuple(word for word in self.result.overrides if not word.startswith("seed="))
+    def kind(self) -> tuple[str, str, str]:
+        """What a run is first called by: its model, data and method."""
+        model, data, method = self.result.model, self.result.data, self.result.method
+        assert model is not None and data is not None and method is not None, "complete runs have them"
+        return model["name"], data["name"], method["name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +55,44 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], int]:
         if not path.is_dir():
             raise ValueError(f"PATH must be an existing folder, got {path}")
         folders |= dict.fromkeys(file.parent for file in sorted(path.rglob(FILE_NAME)))
-    found = [Run(folder=folder, result=RunResult.read(folder)) for folder in folders]
+    found = [Run(folder=folder, result=RunResult.read(folder), settings=_read_settings(folder)) for folder in folders]
     complete = [run for run in found if run.result.status == "complete"]
     if not complete:
         raise ValueError(f"PATH must be a folder with complete runs, got {len(found)} runs, none of them complete")
     return complete, len(found) - len(complete)
 
 
+def _read_settings(folder: Path) -> Settings:
+    """Returns what config.yaml holds, flat; nothing where the run ended before it was written."""
+    file = folder / "config.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return frozenset(_flat({key: value for key, value in config.items() if key not in _NOT_LEARNING}))
+
+
+def _flat(node: object, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            yield from _flat(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node if isinstance(node, str) else json.dumps(node)
+
+
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Returns runs of the same settings together, in the order of their first run."""
-    together: dict[tuple[str, ...], list[Run]] = {}
+    together: dict[tuple[tuple[str, str, str], Settings], list[Run]] = {}
     for run in runs:
-        sections = (run.result.model, run.result.data, run.result.method)
-        names = tuple(section["name"] for section in sections if section)
-        together.setdefault((*names, *run.settings), []).append(run)
-    shared = set.intersection(*(set(run.settings) for run in runs))
-    return [Group(label=_label(members[0], shared), runs=tuple(members)) for members in together.values()]
+        together.setdefault((run.kind, run.settings), []).append(run)
+    return [Group(label=_label(members[0], runs), runs=tuple(members)) for members in together.values()]
 
 
-def _label(run: Run, shared: set[str]) -> str:
-    """Returns the method and what else was chosen that not every run chose."""
-    method = run.result.method["name"] if run.result.method else run.result.name
-    own = [word for word in run.settings if word not in shared and word != f"method={method}"]
-    return " ".join([method, *own])
+def _label(run: Run, runs: Sequence[Run]) -> str:
+    """Returns the method, with model and data where they differ, and the settings that its like do not share."""
+    model, data, method = run.kind
+    words = [method]
+    words += [f"on {data}"] if len({other.kind[1] for other in runs}) > 1 else []
+    words += [f"of {model}"] if len({other.kind[0] for other in runs}) > 1 else []
+    shared = frozenset.intersection(*(other.settings for other in runs if other.kind == run.kind))
+    return " ".join([*words, *sorted(f"{key}={value}" for key, value in run.settings - shared)])
 
 
 def comparison(groups: Sequence[Group]) -> Table:
@@ -81,7 +104,7 @@ def comparison(groups: Sequence[Group]) -> Table:
         table.add_column(heading, justify="right")
     for group in groups:
         table.add_row(
-            group.label,
+            escape(group.label),
             str(len(group.runs)),
             spread(group.values(_after)),
             spread(group.values(_gain), sign="+"),
@@ -105,7 +128,7 @@ def spread(values: Sequence[float], *, digits: int = 3, sign: str = "") -> str:
 def answers(groups: Sequence[Group], *, per_task: int) -> Table:
     """Returns what each group's first run answered to the first prompts of every retained task, beside the base."""
     table = Table(title="the first run of each: what it answered")
-    for heading in ("prompt", "right", "base", *(group.label for group in groups)):
+    for heading in ("prompt", "right", "base", *(escape(group.label) for group in groups)):
         table.add_column(heading, overflow="fold")
     first = groups[0].runs[0]
     for name, task in (first.result.tasks or {}).items():
@@ -114,7 +137,7 @@ def answers(groups: Sequence[Group], *, per_task: int) -> Table:
             continue
         for lines in zip(*(_read_lines(file, per_task) for file in files), strict=True):
             shown = (lines[0]["prompt"].strip(), " / ".join(lines[0]["references"]), lines[0]["before"])
-            table.add_row(*shown, *(line["after"] for line in lines))
+            table.add_row(*map(escape, (*shown, *(line["after"] for line in lines))))
         table.add_section()
     return table
 

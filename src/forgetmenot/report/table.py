@@ -10,7 +10,7 @@ def print_result(result: RunResult, *, folder: str, console: Console) -> None:
     """Prints a complete run's table and where it lies."""
     console.print(result_table(result))
     console.print(cost_sentence(result))
-    console.print(f"The run lies in {folder}", soft_wrap=True)
+    console.print(f"The run lies in {folder}", soft_wrap=True, markup=False)
 
 
 def result_table(result: RunResult) -> Table:

@@ -1,5 +1,6 @@
 """Builds what a run is made of from its config, and checks all that can be checked before any weight is read."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
@@ -113,6 +114,7 @@ def set_up(config: DictConfig) -> Setup:
 
     model_config = read_config(model)
     facts = read_facts(model, model_config)
+    _warn_of_a_full_head(facts, name=model.name)
     _check_lengths(settings, facts, method=method, tasks=(target, *retained))
     method.apply(empty_model(model, model_config))  # one that does not fit the model says so before weights are read
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
@@ -194,6 +196,15 @@ def _check_lengths(settings: Settings, facts: ModelFacts, *, method: Method, tas
         raise ConfigError(
             f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {answer} new tokens, "
             f"8 of prompt), got {settings.max_length}"
+        )
+
+
+def _warn_of_a_full_head(facts: ModelFacts, *, name: str) -> None:
+    if not facts.is_encoder_decoder and not facts.takes_logits_to_keep:
+        warnings.warn(
+            f"{name} computes its output head at every position, not only where labels are: its family takes no "
+            "logits_to_keep, which costs time and memory",
+            stacklevel=3,
         )
 
 

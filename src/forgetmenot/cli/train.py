@@ -48,7 +48,7 @@ def run(config: DictConfig) -> float | None:
         result.data = data_section(setup.target, encoded)
 
         loggers = _loggers(setup, folder)
-        before = _score_base(setup, encoded, console=console)
+        before = _score_base(setup, encoded, result=result, console=console)
         record_scores(result, encoded.tests, before=before, after=None)
 
         module, data = _adapted(setup, encoded)
@@ -56,7 +56,6 @@ def run(config: DictConfig) -> float | None:
         cost, scoring = Cost(), Scoring(validation=encoded.validation, tests=encoded.tests)
         chosen = selection(setup.settings, setup.monitor, folder)
         trainer = _trainer(setup, [cost, scoring, *chosen], loggers, console=console, epoch=data.plan.steps_per_epoch)
-        result.hardware = hardware(trainer.strategy.root_device, devices=trainer.world_size, precision=setup.precision)
         try:
             with ctrl_c_interrupts():
                 trainer.fit(module, data)
@@ -102,13 +101,15 @@ def _encoded(setup: Setup) -> EncodedRun:
     )
 
 
-def _score_base(setup: Setup, encoded: EncodedRun, *, console: Console) -> Measured:
+def _score_base(setup: Setup, encoded: EncodedRun, *, result: RunResult, console: Console) -> Measured:
     """Scores the pretrained model alone, under the same truncation, precision and path as the adapted one."""
     scoring = Scoring(validation=encoded.validation, tests=encoded.tests)
     module = AdaptationModule(_base(setup), facts=setup.facts, tokenizer=setup.tokenizer)
     data = _data(setup, encoded, virtual_tokens=0)
+    trainer = _trainer(setup, [scoring], [], console=console, scoring="scoring the base")
+    result.hardware = hardware(trainer.strategy.root_device, devices=trainer.world_size, precision=setup.precision)
     with ctrl_c_interrupts():
-        _trainer(setup, [scoring], [], console=console, scoring="scoring the base").test(module, data, verbose=False)
+        trainer.test(module, data, verbose=False)
     return Measured.of(scoring)
 
 

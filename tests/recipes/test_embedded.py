@@ -24,7 +24,9 @@ def trained(place: Path, *arguments: str) -> Path:
     return run.folder
 
 
-@pytest.mark.parametrize(("method", "points"), [("full", 0.20), ("lora", 0.20), ("regularized", 0.15)])
+@pytest.mark.parametrize(
+    ("method", "points"), [("full", 0.25), ("lora", 0.25), ("regularized", 0.20), ("prompt", 0.10)]
+)
 def test_a_method_learns_with_its_defaults(tmp_path: Path, method: str, points: float) -> None:
     folder = trained(tmp_path, f"method={method}")
 
@@ -35,26 +37,23 @@ def test_a_method_learns_with_its_defaults(tmp_path: Path, method: str, points: 
     assert {"positive", "negative"} <= answers
 
 
-def test_a_soft_prompt_learns_how_to_answer(tmp_path: Path) -> None:
-    """At this size it learns the form of an answer and not which one is right: docs/log.md has the curve."""
-    folder = trained(tmp_path, "method=prompt")
-
-    task = read_result(folder)["tasks"]["sentiment"]
-    answers = [line["after"] for line in read_lines(folder / "predictions" / "sentiment.jsonl")]
-
-    assert task["after"]["loss"] < task["before"]["loss"] / 10
-    assert sum(answer in ("positive", "negative") for answer in answers) >= 0.9 * len(answers)
-
-
 def test_full_fine_tuning_forgets_more_than_lora_and_than_regularized(tmp_path: Path) -> None:
     forgotten = {}
     for method in ("full", "lora", "regularized"):
         (tmp_path / method).mkdir()
         forgotten[method] = read_result(trained(tmp_path / method, f"method={method}"))["forgetting"]["mean"]
 
-    assert forgotten["full"] >= 0.15
-    assert forgotten["full"] > forgotten["lora"]
-    assert forgotten["full"] > forgotten["regularized"]
+    assert forgotten["full"] >= 0.30
+    assert forgotten["lora"] <= forgotten["full"] * 2 / 3
+    assert forgotten["regularized"] <= forgotten["full"] / 2
+
+
+def test_the_base_knows_its_tasks_and_not_the_target(tmp_path: Path) -> None:
+    tasks = read_result(trained(tmp_path, "method=lora", "max_steps=1"))["tasks"]
+
+    assert tasks["sentiment"]["before"]["accuracy"] == 0.0
+    for name, least in (("names", 0.9), ("party", 0.75), ("fact_or_opinion", 0.75)):
+        assert tasks[name]["before"]["accuracy"] >= least and tasks[name]["counted"]
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "prompt", "regularized"])

@@ -80,3 +80,9 @@ def test_no_chapter_of_a_held_out_book_is_in_it(mixture: Path) -> None:
 
     assert len(pieces) > 300
     assert not [piece for piece in pieces if piece in books]
+
+
+def test_the_packages_tokenizer_is_the_one_that_it_trains(mixture: Path) -> None:
+    made = json.loads((mixture / "model" / "tokenizer.json").read_text(encoding="utf-8"))
+    shipped = json.loads((ASSETS.parent / "tiny" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert made["model"]["vocab"] == shipped["model"]["vocab"]

@@ -1,8 +1,10 @@
 """Real data and a small real pretrained model: what a user with files of their own gets."""
 
 from pathlib import Path
+from statistics import mean
 
 import pytest
+from rouge_score.rouge_scorer import RougeScorer
 from tiny_runs import finish, read_lines, read_result
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -30,14 +32,22 @@ def test_full_fine_tuning_of_a_real_small_llama_learns_sst2(tmp_path: Path) -> N
     assert result["forgetting"]["tasks"]["text"] > 0  # it learns, and forgets
 
 
-def test_lora_raises_rouge_on_dialogsum(tmp_path: Path) -> None:
-    """150 steps raise it above the base's, not yet above every constant summary's: docs/log.md has the figures."""
+def constant_rouge1(text: object, references: list[list[str]]) -> float:
+    """Returns google's ROUGE-1 F of one summary given to every dialogue, the best over each one's references."""
+    scorer = RougeScorer(["rouge1"], use_stemmer=False)
+    return mean(max(scorer.score(other, str(text))["rouge1"].fmeasure for other in group) for group in references)
+
+
+def test_lora_raises_rouge_on_dialogsum_above_the_base_and_above_constant_summaries(tmp_path: Path) -> None:
+    """300 steps of a tiny model beat a usual constant summary, not yet the luckiest: docs/log.md has the figures."""
     data = ("data=dialogsum", f"data.path={SHARED / 'data/dialogsum'}", "data.references=summaries")
-    folder = trained(tmp_path, "method=lora", *data, "data.retained=[]", "max_steps=150", "data.max_validation=20")
+    folder = trained(tmp_path, "method=lora", *data, "data.retained=[]", "max_steps=300", "data.max_validation=20")
 
     scores = read_result(folder)["tasks"]["dialogsum"]
     references = [line["references"] for line in read_lines(folder / "predictions" / "dialogsum.jsonl")]
 
     assert len(references) == 500 and all(len(group) == 3 for group in references)
     assert scores["after"]["rouge1_fmeasure"] > scores["before"]["rouge1_fmeasure"] + 0.05
+    constants = [line["summary"] for line in read_lines(SHARED / "data/dialogsum/train.jsonl")[:10]]
+    assert scores["after"]["rouge1_fmeasure"] > mean(constant_rouge1(text, references) for text in constants)
     assert scores["after"]["loss"] < scores["before"]["loss"]

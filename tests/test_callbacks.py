@@ -177,3 +177,12 @@ def test_peak_memory_keeps_what_was_freed_until_it_is_reset() -> None:
 
     assert peak - start > 48 * megabyte
     assert peak - peak_memory(cpu) > 48 * megabyte
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_task() -> None:
+    data = data_of("names", lengths=[1])
+
+    with pytest.raises(
+        ValueError, match=r"^the loss of names must be a finite number, got nan: the weights are broken"
+    ):
+        scores_of([data], [part("names", {0: "x"}, loss_sum=float("nan"))])

@@ -97,3 +97,8 @@ def test_a_weight_of_zero_penalizes_nothing_however_far_the_model_moved() -> Non
 def test_a_negative_weight_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^weight must be at least 0, got -0\.1$"):
         L2SP(name="l2_sp", weight=-0.1)
+
+
+def test_a_weight_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^weight must be at least 0, got nan$"):
+        L2SP(name="l2_sp", weight=float("nan"))

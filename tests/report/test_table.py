@@ -102,3 +102,10 @@ def test_a_score_that_is_no_number_after_a_broken_run_still_prints() -> None:
     result.tasks["mood"]["after"]["accuracy"] = None
     result.gain["mood"] = None  # type: ignore[assignment]
     assert "mood" in _printed(result)
+
+
+def test_a_folder_with_square_brackets_is_printed_as_it_is() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    print_result(_result(), folder="outputs/a[/b]", console=console)
+    assert isinstance(console.file, io.StringIO)
+    assert "The run lies in outputs/a[/b]" in console.file.getvalue()

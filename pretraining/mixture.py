@@ -1,4 +1,4 @@
-"""Mixes the sources into one seeded list of records, and finds what must not be in it."""
+"""Mixes the sources into one seeded list of records, and keeps out of it what the model is tested on."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -139,21 +139,6 @@ def draw(source: Source, *, count: int, forbidden: Forbidden, rng: Random) -> li
         if len(drawn) == before:
             raise ValueError(f"The source {source.name} gives no record that may be used.")
     return drawn
-
-
-def find_leaks(folder: Path, *, shared: Path, assets: Path) -> list[str]:
-    """Return what the mixture's files hold and must not, one sentence each; empty where all is well."""
-    forbidden = read_forbidden(shared, assets=assets)
-    leaks = []
-    for split in SPLITS:
-        path = folder / f"{split}.jsonl"
-        for number, row in enumerate(read_jsonl(path), start=1):
-            record = Record(**row)
-            if forbidden.touches(record):
-                leaks.append(
-                    f"{path}, line {number} repeats a held-out text: {(record.prompt or record.completion)[:80]!r}."
-                )
-    return leaks
 
 
 def write_jsonl(records: Iterable[Record], path: Path) -> None:

@@ -46,7 +46,7 @@ class Group:
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], int]:
-    """Returns the complete runs in or below `paths`, and how many others there are.
+    """Returns the complete runs in or below `paths`, first started first, and how many others there are.
 
     Raises ValueError where a path is no folder or no run is complete.
     """
@@ -56,7 +56,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], int]:
             raise ValueError(f"PATH must be an existing folder, got {path}")
         folders |= dict.fromkeys(file.parent for file in sorted(path.rglob(FILE_NAME)))
     found = [Run(folder=folder, result=RunResult.read(folder), settings=_read_settings(folder)) for folder in folders]
-    complete = [run for run in found if run.result.status == "complete"]
+    complete = sorted((run for run in found if run.result.status == "complete"), key=lambda run: run.result.started)
     if not complete:
         raise ValueError(f"PATH must be a folder with complete runs, got {len(found)} runs, none of them complete")
     return complete, len(found) - len(complete)

@@ -110,9 +110,8 @@ def objective(name: str, *, result: RunResult, validation: Mapping[str, float]) 
     if where == "val":
         return float(validation[f"val/{metric}"])
     if where == "after":
-        target = next(facts for facts in result.tasks.values() if facts["role"] == "target")
-        assert target["after"] is not None
-        return target["after"][metric]
+        assert result.target is not None and result.target["after"] is not None
+        return result.target["after"][metric]
     return result.forgetting["mean"] if where == "forgetting" else next(iter(result.gain.values()))
 
 

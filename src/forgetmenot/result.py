@@ -111,6 +111,11 @@ class RunResult:
     versions: dict[str, str] | None = None
     git_commit: str | None = None
 
+    @property
+    def target(self) -> TaskSection | None:
+        """The task that was tuned for."""
+        return next((task for task in (self.tasks or {}).values() if task["role"] == "target"), None)
+
     def write(self, folder: Path) -> None:
         """Writes result.json whole or not at all."""
         text = json.dumps(_finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)

@@ -22,6 +22,7 @@ Precision = Literal["fp32", "bf16"]
 def check_names(values: Mapping[str, object]) -> None:
     """Raises ValueError for a key under trainer that Lightning does not take, or that has a name of ours."""
     known = [name for name in inspect.signature(Trainer).parameters if name != "self"]
+    hints = get_type_hints(Trainer.__init__)
     for name, value in values.items():
         if name in TRAINER_KEYS_OF_OURS:
             raise ValueError(f"trainer.{name} must be set by {TRAINER_KEYS_OF_OURS[name]}, got trainer.{name}={value}")
@@ -29,7 +30,7 @@ def check_names(values: Mapping[str, object]) -> None:
             close = next(iter(get_close_matches(name, known, n=1)), None)
             hint = f"; did you mean {TRAINER_KEYS_OF_OURS.get(close, f'trainer.{close}')}?" if close else ""
             raise ValueError(f"trainer.{name} must be an argument of lightning.Trainer, got {name}{hint}")
-        if not _fits(value, get_type_hints(Trainer.__init__)[name]):
+        if not _fits(value, hints[name]):
             raise ValueError(f"trainer.{name} must be of the type that lightning.Trainer takes, got {value}")
     every = values.get("check_val_every_n_epoch")
     if isinstance(every, int) and every < 1:

@@ -147,12 +147,8 @@ def _read_lines(file: Path, count: int) -> list[dict[str, str]]:
         return [json.loads(line) for line, _ in zip(lines, range(count), strict=False)]
 
 
-def _target(result: RunResult) -> str | None:
-    return next((name for name, task in (result.tasks or {}).items() if task["role"] == "target"), None)
-
-
 def _after(result: RunResult) -> float | None:
-    task = (result.tasks or {}).get(_target(result) or "")
+    task = result.target
     return task["after"][task["metric"]] if task and task["after"] else None
 
 

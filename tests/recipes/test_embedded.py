@@ -25,7 +25,7 @@ def trained(place: Path, *arguments: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("method", "points"), [("full", 0.25), ("lora", 0.25), ("regularized", 0.20), ("prompt", 0.10)]
+    ("method", "points"), [("full", 0.25), ("lora", 0.25), ("regularized", 0.20), ("prompt", 0.12)]
 )
 def test_a_method_learns_with_its_defaults(tmp_path: Path, method: str, points: float) -> None:
     folder = trained(tmp_path, f"method={method}")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from names import Lexicon
 from skills import skill_sources, text_sources
@@ -92,7 +93,7 @@ def read_forbidden(shared: Path, *, assets: Path) -> Forbidden:
     return Forbidden(texts=held_out_texts, prompts=frozenset(prompts) - {""}, runs=frozenset(runs))
 
 
-def _asked(row: dict) -> Iterator[str]:
+def _asked(row: dict[str, Any]) -> Iterator[str]:
     """Yield what a row of any set asks about, under whatever name."""
     yield from (row[column] for column in ("text", "sentence", "question", "instruction", "dialogue") if column in row)
     if "tokens" in row:
@@ -123,7 +124,7 @@ def mix(texts: Texts, *, split: str, lexicon: Lexicon, forbidden: Forbidden, see
     return records
 
 
-def draw(source: Source, *, count: int, forbidden: Forbidden, rng: Random) -> list[Record]:
+def draw(source: Source[Any], *, count: int, forbidden: Forbidden, rng: Random) -> list[Record]:
     """Return `count` records of a source: its texts again and again in new order, each time rendered anew."""
     drawn: list[Record] = []
     bases = list(source.bases)

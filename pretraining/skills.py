@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from names import FirstNames
 from sources import SENTIMENT, Booking, Record, Span, Tagged, Texts
@@ -21,7 +22,7 @@ LONGEST = 360  # characters of a word problem or an instruction: longer ones cos
 INTENT_QUESTION = "What is this about?"
 
 
-def text_sources(texts: Texts) -> list[Source]:
+def text_sources(texts: Texts) -> list[Source[Any]]:
     """Return plain text: the books and the project's own texts."""
     own = [(row["title"], row["text"]) for row in texts.own["text"]]
     return [
@@ -44,7 +45,7 @@ def render_story(base: tuple[str, str], rng: Random) -> Record:
     return Record(prompt=title if rng.random() < 0.5 else "", completion=story, source="text/own")
 
 
-def skill_sources(texts: Texts, *, names: FirstNames) -> list[Source]:
+def skill_sources(texts: Texts, *, names: FirstNames) -> list[Source[Any]]:
     """Return the sources of the tasks that nobody measures: they keep the model from knowing three questions only."""
     sentences = list(dict.fromkeys(sentence for text in texts.chapters for sentence in split_sentences(text)))
     plain = [sentence for sentence in sentences if '"' not in sentence and not SENTIMENT.search(sentence)]
@@ -64,7 +65,7 @@ def skill_sources(texts: Texts, *, names: FirstNames) -> list[Source]:
     ]
 
 
-def pair_source(name: str, rows: Sequence[tuple[str, str]]) -> Source:
+def pair_source(name: str, rows: Sequence[tuple[str, str]]) -> Source[tuple[str, str]]:
     """Return a source of prompts with their completions as they are."""
     return Source(name=name, bases=rows, render=lambda base, _: Record(prompt=base[0], completion=base[1], source=name))
 

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from claims import write_claim
 from names import NATIONS, FirstNames, Lexicon, Named, add_distractor, replace_name, single_name
@@ -31,7 +32,7 @@ class Source(Generic[Base]):
     render: Callable[[Base, Random], Record | None]
 
 
-def name_sources(texts: Texts, *, lexicon: Lexicon) -> list[Source]:
+def name_sources(texts: Texts, *, lexicon: Lexicon) -> list[Source[Any]]:
     """Return the sources of the names task: in each the name is drawn anew, so that only copying answers it."""
 
     def find(paragraphs: Iterable[str], source: str) -> list[Named]:
@@ -91,7 +92,7 @@ def invent_name(first: str, second: str) -> str:
     return begin[0] + second[ends[len(ends) // 2] :] if begin and ends else second
 
 
-def party_sources(texts: Texts, *, names: FirstNames) -> list[Source]:
+def party_sources(texts: Texts, *, names: FirstNames) -> list[Source[Any]]:
     """Return the sources of the party task: the numbers are drawn anew, the answer with them."""
     pool: dict[str, list[str]] = {}
     for booking in texts.bookings:
@@ -160,7 +161,7 @@ def render_phrase(rng: Random) -> Record:
     return Record(prompt=PARTY_PROMPT.format(text=text), completion=str(size), source="party/phrases")
 
 
-def fact_sources(texts: Texts, *, lexicon: Lexicon) -> list[Source]:
+def fact_sources(texts: Texts, *, lexicon: Lexicon) -> list[Source[Any]]:
     """Return the sources of the fact-or-opinion task."""
     short = [row for row in texts.subjectivity if len(row[0].split()) <= 40]
     own = [(row["text"], row["label"]) for row in texts.own["fact_or_opinion"]]
@@ -170,9 +171,7 @@ def fact_sources(texts: Texts, *, lexicon: Lexicon) -> list[Source]:
         "fact_or_opinion/opinions": [row for row in short if row[1] == "opinion"],
     }
     sources = [
-        Source(
-            name=name, bases=found, render=lambda base, rng, name=name: render_fact(base, rng, name, lexicon=lexicon)
-        )
+        Source(name=name, bases=found, render=partial(render_fact, source=name, lexicon=lexicon))
         for name, found in groups.items()
     ]
     return [

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
@@ -34,8 +35,8 @@ def train_tokenizer(texts: Iterable[str], *, max_length: int) -> Qwen2Tokenizer:
 
     # transformers 5 builds Qwen2's own pipeline around the vocabulary of any folder whose model is a Qwen2, whatever
     # its tokenizer.json says; so this one is that pipeline. Bytes leave nothing unknown, but the slot must hold a
-    # known token, else "<|endoftext|>" would be added beyond the embedding.
-    merges = [tuple(merge) for merge in learned["merges"]]
+    # known token, else "<|endoftext|>" would be added beyond the embedding. Merges are pairs, whatever its hint says.
+    merges: Any = [tuple(merge) for merge in learned["merges"]]
     return Qwen2Tokenizer(
         vocab=learned["vocab"],
         merges=merges,

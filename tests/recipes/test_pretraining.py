@@ -1,4 +1,4 @@
-"""What the embedded model is trained from: made anew from the public sets, it holds nothing that it is tested on."""
+"""What the embedded model is trained from, made anew: nothing that it is tested on. And how well it knows books."""
 
 import json
 import re
@@ -8,11 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+import forgetmenot
+from forgetmenot.data.collate import Collator
+from forgetmenot.data.encode import Encoder
+from forgetmenot.data.types import Example
+from forgetmenot.loss import loss_sum
+from forgetmenot.model.load import Model, load, load_tokenizer, read_config, read_facts
 
 TOP = Path(__file__).resolve().parents[2]
 SHARED = TOP.parent / "shared" / "data"
 ASSETS = TOP / "src" / "forgetmenot" / "assets" / "data"
 RETAINED = ("names", "party", "fact_or_opinion", "text")
+UNSEEN = ("sentiment", "dialogue")  # the sets that the base knows nothing of
+HELD_OUT = ("validation", "test")
+TELLING = 30  # letters from which a sentence is its own and not a common phrase
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs real data beside the project, in {SHARED}"),
@@ -57,18 +68,38 @@ def trained_on(mixture: Path) -> tuple[set[str], set[str]]:
     return prompts - {""}, texts - {""}
 
 
-def test_no_sst2_sentence_no_sentiment_row_and_no_test_row_is_in_it(mixture: Path) -> None:
+def test_no_sst2_sentence_no_row_that_we_hold_out_and_no_public_test_row_is_in_it(mixture: Path) -> None:
     prompts, texts = trained_on(mixture)
     sst2 = {asked(row) for split in ("train", "validation", "test") for row in rows(SHARED / "sst2" / f"{split}.jsonl")}
-    kept_out = ("sentiment", "dialogue")  # the sets that the base knows nothing of
-    unseen = {asked(row) for name in kept_out for path in (ASSETS / name).glob("*.jsonl") for row in rows(path)}
-    held_out = {asked(row) for name in RETAINED for row in rows(ASSETS / name / "test.jsonl")}
-    sources = ("wikigold", "broad_twitter", "banking77", "restaurant8k", "subjectivity", "gsm8k", "llm_from_scratch")
-    tests = {asked(row) for name in sources for row in rows(SHARED / name / "test.jsonl")}
+    unseen = {asked(row) for name in UNSEEN for path in (ASSETS / name).glob("*.jsonl") for row in rows(path)}
+    held_out = {asked(row) for name in RETAINED for split in HELD_OUT for row in rows(ASSETS / name / f"{split}.jsonl")}
+    # names is looked at below; super_ni asks in a column of its own, and two of its test rows are in it (README).
+    tested = [path for path in SHARED.glob("*/test.jsonl") if path.parent.name not in ("names", "super_ni")]
+    tests = {asked(row) for path in tested for row in rows(path)}
 
-    assert len(prompts) > 100_000
+    assert len(prompts) > 100_000 and len(tested) > 10
     assert prompts.isdisjoint(sst2 | unseen | held_out | tests)
     assert texts.isdisjoint(sst2 | unseen | held_out)
+
+
+def test_no_sentence_of_a_held_out_story_is_in_it(mixture: Path) -> None:
+    prompts, texts = trained_on(mixture)
+    stories = [str(row["text"]) for split in HELD_OUT for row in rows(ASSETS / "text" / f"{split}.jsonl")]
+    sentences = {letters(sentence) for story in stories for sentence in re.split(r"(?<=[.!?])[\"']*\s+", story)}
+    telling = [sentence for sentence in sentences if len(sentence) >= TELLING]
+    whole = "\n".join(prompts | texts)
+
+    assert len(telling) > 300
+    assert not [sentence for sentence in telling if sentence in whole]
+
+
+def test_no_name_that_is_held_out_is_asked_for(mixture: Path) -> None:
+    records = rows(mixture / "data" / "train.jsonl")
+    answers = {str(record["completion"]) for record in records if str(record["source"]).startswith("names/")}
+    lists = [folder / "names" / f"{split}.jsonl" for folder in (SHARED, ASSETS) for split in HELD_OUT]
+
+    assert len(answers) > 1000
+    assert answers.isdisjoint(str(row["name"]) for path in lists for row in rows(path))
 
 
 def test_no_chapter_of_a_held_out_book_is_in_it(mixture: Path) -> None:
@@ -86,3 +117,27 @@ def test_the_packages_tokenizer_is_the_one_that_it_trains(mixture: Path) -> None
     made = json.loads((mixture / "model" / "tokenizer.json").read_text(encoding="utf-8"))
     shipped = json.loads((ASSETS.parent / "tiny" / "tokenizer.json").read_text(encoding="utf-8"))
     assert made["model"]["vocab"] == shipped["model"]["vocab"]
+
+
+def test_the_embedded_model_knows_the_language_of_held_out_books_as_published() -> None:
+    base = forgetmenot.compose("model/tiny")
+    assert isinstance(base, Model)
+    config = read_config(base)
+    facts = read_facts(base, config)
+    tokenizer = load_tokenizer(base, embedding_rows=facts.embedding_rows)
+    model = load(base, config=config, dtype=torch.float32, seed=0).eval()
+    encoder = Encoder(tokenizer=tokenizer, max_length=512, truncate="left", is_encoder_decoder=False)
+    collator = Collator(
+        pad_id=tokenizer.pad_token_id,
+        num_virtual_tokens=0,
+        first_virtual_id=facts.embedding_rows,
+        decoder_start_id=None,
+    )
+    chapters = [str(row["text"]) for row in rows(SHARED / "childrens_books" / "test.jsonl")]
+    examples = [Example(prompt="", completion=chapter, references=()) for chapter in chapters]
+
+    pieces = encoder.scoring_rows(examples, max_new_tokens=1).rows
+    with torch.no_grad():
+        losses = [loss_sum(model, collator.rows([piece]), facts).item() for piece in pieces]
+
+    assert sum(losses) / sum(piece.num_supervised for piece in pieces) <= 3.3  # nats a token

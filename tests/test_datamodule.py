@@ -45,7 +45,7 @@ def data_module(
     rows = [row(number) for number in range(EXAMPLES)]
     lengths = np.asarray([each.num_tokens for each in rows])
     data = AdaptationData(
-        rows,
+        EncodedSplit(rows=tuple(rows), example_indices=tuple(range(EXAMPLES)), truncated=0, dropped=0),
         validation=scoring("quiz"),
         tests=tests or (scoring("quiz"),),
         plan=Plan(lengths=lengths, batch_size=4, micro_batch_tokens=24, seed=0),

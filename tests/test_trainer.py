@@ -33,7 +33,7 @@ def _settings(**values: object) -> Settings:
         "precision": "fp32",
         "objective": None,
         "select": "last",
-        "patience": None,
+        "patience": None, "group_by_length": False,
         "plugins": (),
     }
     return Settings(**{**chosen, **values})  # type: ignore[arg-type]

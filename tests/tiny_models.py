@@ -1,5 +1,6 @@
 """Tiny models of real families with random weights, a tokenizer of words, and rows to feed them."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
     T5Config,
 )
 
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
-from forgetmenot.model.load import Model, ModelFacts, read_facts
+from forgetmenot.model.facts import ModelFacts, read_facts
+from forgetmenot.model.load import Model
+from forgetmenot.model.packing import use_packed_attention
 
 PAD, BOS, EOS, FIRST_WORD, VOCAB = 0, 1, 2, 4, 48
 
@@ -41,6 +45,7 @@ _SIZES = {
 CONFIGS: Mapping[str, PretrainedConfig] = {
     "llama": LlamaConfig(**_SPECIAL, **_SIZES),
     "qwen2": Qwen2Config(**_SPECIAL, **_SIZES),
+    "qwen3": Qwen3Config(**_SPECIAL, **_SIZES, head_dim=8),
     "gpt2": GPT2Config(
         **_SPECIAL, n_embd=16, n_layer=2, n_head=2, n_positions=64, initializer_range=0.3,
         embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0,
@@ -73,19 +78,27 @@ def model_at(path: str | Path, *, weights: str = "pretrained") -> Model:
     )
 
 
+def packing(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns a copy of `model` that takes packed rows."""
+    copied = copy.deepcopy(model)
+    use_packed_attention(copied)
+    return copied
+
+
 def facts_of(model: PreTrainedModel) -> ModelFacts:
     """Returns what the house knows of `model`."""
     return read_facts(model_at("nowhere"), model.config)
 
 
-def collator_of(model: PreTrainedModel, *, virtual_tokens: int = 0) -> Collator:
-    """Returns the collator for `model`, laid out as a run lays it out."""
+def collator_of(model: PreTrainedModel, *, virtual_tokens: int = 0, packs: bool = False) -> Collator:
+    """Returns the collator for `model`, laid out as a run lays it out; what packs has to attend so, too."""
     facts = facts_of(model)
     return Collator(
         pad_id=PAD,
         num_virtual_tokens=virtual_tokens,
         first_virtual_id=facts.embedding_rows,
         decoder_start_id=facts.decoder_start_id,
+        packs=packs,
     )
 
 

@@ -39,12 +39,14 @@ def steps_of(family: str, examples: Sequence[Sequence[Encoded]], *, cut: Cut) ->
     collator = collator_of(tiny(family))
     return [
         Step(
+            number=number,
+            examples=tuple(range(len(rows))),
             micro_batches=tuple(collator.rows([rows[i] for i in part]) for part in cut),
             weights=(1.0,) * len(cut),
             supervised_tokens=sum(row.num_supervised for row in rows),
             num_tokens=sum(row.num_tokens for row in rows),
         )
-        for rows in examples
+        for number, rows in enumerate(examples)
     ]
 
 

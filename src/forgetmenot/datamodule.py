@@ -7,9 +7,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forgetmenot.data.collate import Collator
+from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Cut, Plan
-from forgetmenot.data.types import Encoded, ScoringBatch, Step
+from forgetmenot.data.types import ScoringBatch, Step
 
 
 class AdaptationData(LightningDataModule):
@@ -17,7 +18,7 @@ class AdaptationData(LightningDataModule):
 
     def __init__(
         self,
-        train: Sequence[Encoded],
+        train: EncodedSplit,
         *,
         validation: ScoringSet,
         tests: Sequence[ScoringSet],
@@ -33,9 +34,30 @@ class AdaptationData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Step]:
         """Yields this rank's share of every step of the epoch."""
+        return DataLoader(_Steps(self), sampler=_EpochSteps(self.plan), batch_size=None)
+
+    def step(self, number: int) -> Step:
+        """Returns this rank's share of step `number`, counted from 0 over all epochs."""
         rank, world_size = self._rank()
-        steps = _Steps(self.train, plan=self.plan, collator=self.collator, rank=rank, world_size=world_size)
-        return DataLoader(steps, sampler=_EpochSteps(self.plan), batch_size=None)
+        cuts = self.plan.cuts(number, rank=rank, world_size=world_size)
+        members = self.plan.examples(number)
+        rows = self.train.rows
+        return Step(
+            number=number,
+            examples=tuple(self.train.example_indices[index] for index in members),
+            micro_batches=tuple(self.collator.rows([rows[index] for index in indices]) for indices, _ in cuts),
+            weights=tuple(weight for _, weight in cuts),
+            supervised_tokens=sum(rows[index].num_supervised for index in members),
+            num_tokens=sum(rows[index].num_tokens for index in members),
+        )
+
+    def halved(self, number: int) -> Step:
+        """Returns the step anew, with half as many tokens in its largest micro-batch, from now on in every step.
+
+        Raises ValueError where the step's micro-batches hold one example each already.
+        """
+        self.plan = self.plan.halved(number, world_size=self._rank()[1])
+        return self.step(number)
 
     def val_dataloader(self) -> DataLoader[ScoringBatch]:
         """Yields this rank's share of the target's validation examples."""
@@ -50,14 +72,14 @@ class AdaptationData(LightningDataModule):
         return DataLoader(_Scoring(batches, collator=self.collator), batch_size=None)
 
     def _scoring_cuts(self, data: ScoringSet) -> list[Cut]:
-        """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with the answers' tokens.
+        """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with padding and answers.
 
         Returns this rank's, as many as every other rank's.
         """
         rank, world_size = self._rank()
         answer = data.task.max_new_tokens if data.prompts else 0
         lengths = data.rows.lengths + self.collator.num_virtual_tokens + answer
-        whole = replace(self.plan, lengths=lengths, batch_size=len(lengths))
+        whole = replace(self.plan, lengths=lengths, batch_size=len(lengths), packed=False, group_by_length=False)
         return whole.cuts(0, rank=rank, world_size=world_size)
 
     def _rank(self) -> tuple[int, int]:
@@ -65,24 +87,13 @@ class AdaptationData(LightningDataModule):
 
 
 class _Steps(Dataset[Step]):
-    """Step k of a plan, collated."""
+    """The steps of a data module by their numbers."""
 
-    def __init__(self, rows: Sequence[Encoded], *, plan: Plan, collator: Collator, rank: int, world_size: int) -> None:
-        self.rows = rows
-        self.plan = plan
-        self.collator = collator
-        self.rank = rank
-        self.world_size = world_size
+    def __init__(self, data: AdaptationData) -> None:
+        self.data = data
 
     def __getitem__(self, step: int) -> Step:
-        cuts = self.plan.cuts(step, rank=self.rank, world_size=self.world_size)
-        members = [self.rows[index] for index in self.plan.examples(step)]
-        return Step(
-            micro_batches=tuple(self.collator.rows([self.rows[index] for index in indices]) for indices, _ in cuts),
-            weights=tuple(weight for _, weight in cuts),
-            supervised_tokens=sum(row.num_supervised for row in members),
-            num_tokens=sum(row.num_tokens for row in members),
-        )
+        return self.data.step(step)
 
 
 class _EpochSteps(Sampler[int]):

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from forgetmenot.data.types import Batch
+from forgetmenot.model.packing import padded_attention
 
 
 def answer(
@@ -24,9 +25,10 @@ def answer(
     generate = cast(Callable[..., Tensor], model.generate)  # declared on a mixin, not on PreTrainedModel
     own, model.generation_config = model.generation_config, config  # generate would fill in from the model's own
     try:
-        output_BT = generate(
-            input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT, generation_config=config
-        )
+        with padded_attention(model):
+            output_BT = generate(
+                input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT, generation_config=config
+            )
     finally:
         model.generation_config = own
     ends = set(config.eos_token_id)

@@ -3,27 +3,50 @@
 A sum, not a mean: whoever adds up micro-batches divides once by the supervised tokens of the whole step, so the loss is
 the same however the step was cut. Labels are shifted here and nowhere else.
 
-Shapes: B rows, T positions, N supervised positions, V vocabulary.
+Shapes: B rows, T positions, N supervised positions, V vocabulary, D hidden size.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from forgetmenot.data.types import IGNORE_INDEX, Batch
-from forgetmenot.model.load import ModelFacts
+from forgetmenot.model.facts import ModelFacts
+from forgetmenot.model.head import logits_at, logits_of, states_at
+from forgetmenot.model.packing import Packing
+
+LOGITS_AT_ONCE = 2**25
+"""The most logits that stand in memory at once: in bf16, with an fp32 copy and the gradients of both, 400 MB."""
 
 
 def loss_sum(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
     """Returns the scalar sum of -log p(label) over the batch's supervised tokens, in nats and fp32."""
     targets_BT = next_tokens(batch, facts)
-    keep_BT = targets_BT != IGNORE_INDEX
-    logits_NV = _supervised_logits(model, batch, facts, keep_BT=keep_BT)
-    return cross_entropy(logits_NV.float(), targets_BT[keep_BT], reduction="sum")
+    places_N = (targets_BT != IGNORE_INDEX).flatten().nonzero().squeeze(1)
+    targets_N = targets_BT.flatten()[places_N]
+    inputs = _inputs(batch, facts)
+    if not facts.selects_head:
+        return _cross_entropy(model(**inputs, use_cache=False).logits.flatten(0, 1)[places_N], targets_N)
+    chunk = max(1, LOGITS_AT_ONCE // facts.vocabulary)
+    if len(targets_N) <= chunk:
+        return _cross_entropy(logits_at(model, inputs, places_N=places_N), targets_N)
+
+    def chunk_loss(states_ND: Tensor, targets_N: Tensor) -> Tensor:
+        chunk = replace(states, states_ND=states_ND)
+        return _cross_entropy(logits_of(model, inputs, states=chunk), targets_N)
+
+    states = states_at(model, inputs, places_N=places_N)
+    pairs = zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True)
+    return torch.stack([checkpoint(chunk_loss, *pair, use_reentrant=False) for pair in pairs]).sum()
 
 
 def next_tokens(batch: Batch, facts: ModelFacts) -> Tensor:
-    """Returns (B, T): the label that each position's logits should predict."""
+    """Returns (B, T): the label that each position's logits should predict; no row begins with one."""
     if facts.is_encoder_decoder:
         return batch.labels_BS
     targets_BT = batch.labels_BS.roll(-1, dims=1)
@@ -31,15 +54,17 @@ def next_tokens(batch: Batch, facts: ModelFacts) -> Tensor:
     return targets_BT
 
 
-def _supervised_logits(model: PreTrainedModel, batch: Batch, facts: ModelFacts, *, keep_BT: Tensor) -> Tensor:
-    """Returns (N, V); models of transformers project only those positions, inside their own forward."""
-    inputs: dict[str, Tensor] = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
+def _inputs(batch: Batch, facts: ModelFacts) -> Mapping[str, object]:
+    """Returns the batch under transformers' names."""
+    inputs: dict[str, object] = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
     if batch.decoder_input_ids_BS is not None:
         inputs["decoder_input_ids"] = batch.decoder_input_ids_BS
     elif facts.takes_position_ids:
         inputs["position_ids"] = batch.position_ids_BT
-    if facts.takes_logits_to_keep:
-        logits_NV: Tensor = model(**inputs, use_cache=False, logits_to_keep=keep_BT).logits
-        return logits_NV
-    logits_BTV: Tensor = model(**inputs, use_cache=False).logits
-    return logits_BTV[keep_BT]
+    if batch.row_lengths is not None:
+        inputs["packing"] = Packing.of(batch.row_lengths, device=batch.input_ids_BT.device)
+    return inputs
+
+
+def _cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    return cross_entropy(logits_NV.float(), targets_N, reduction="sum")

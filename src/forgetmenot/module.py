@@ -11,17 +11,22 @@ from typing import Protocol
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from forgetmenot.data.types import IGNORE_INDEX, ScoringBatch, Step
+from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import answer
 from forgetmenot.loss import loss_sum
-from forgetmenot.model.load import ModelFacts
+from forgetmenot.memory import RandomState, is_out_of_memory
+from forgetmenot.model.facts import ModelFacts
 from forgetmenot.optim import parameter_groups
 from forgetmenot.regularizer.base import Penalty
 
@@ -92,29 +97,25 @@ class AdaptationModule(LightningModule):
     def training_step(self, step: Step, index: int) -> None:
         """Takes one optimizer step: the exact mean over the step's supervised tokens, plus the penalties once."""
         plan, optimizer, schedule = self._stepping()
-        scale = self.trainer.world_size / step.supervised_tokens
-        total = penalty = 0.0
+        random = RandomState.now(self.device)
 
-        for number, (batch, weight) in enumerate(zip(step.micro_batches, step.weights, strict=True), start=1):
-            last = number == len(step.micro_batches)
-            with nullcontext() if last else self._without_sync():
-                loss = loss_sum(self.model, batch, self.facts) * scale * weight
-                total += loss.item()
-                if last and self.penalties:
-                    added = self._penalty()
-                    penalty = added.item()
-                    loss = loss + added
-                self.manual_backward(loss)
+        loss, out_of_memory = self._accumulate(step)
+        while out_of_memory:
+            optimizer.zero_grad()
+            random.restore()
+            step = self._smaller(step)
+            loss, out_of_memory = self._accumulate(step)
 
-        total = self._finite(total)
-        self._finite(penalty)
+        if self.global_step == 0:
+            self._check_gradients()
+        self._check_finite(loss + self._exchange(), step)
         lr = float(schedule.get_last_lr()[0])
         if plan.clip_norm is not None:
             self.clip_gradients(optimizer.optimizer, gradient_clip_val=plan.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        self.log_dict({"train/loss": total, "train/lr": lr, "train/tokens": float(step.num_tokens)})
+        self.log_dict({"train/loss": loss, "train/lr": lr, "train/tokens": float(step.num_tokens)})
 
     def validation_step(self, batch: ScoringBatch, index: int) -> dict[str, Scored]:
         """Answers and sums the loss; a callback gathers and scores."""
@@ -149,20 +150,95 @@ class AdaptationModule(LightningModule):
         assert isinstance(schedule, LRScheduler)
         return self.optimization, optimizer, schedule
 
-    def _penalty(self) -> Tensor:
-        return torch.stack([penalty(self.model) for penalty in self.penalties]).sum()
+    def _accumulate(self, step: Step) -> tuple[float, bool]:
+        """Adds up the gradients of the step's mean loss on each rank alone.
+
+        Returns that loss, and whether any rank ran out of memory: all know it before gradients are exchanged.
+        """
+        scale = self.trainer.world_size / step.supervised_tokens
+        total = torch.zeros((), device=self.device)
+        out_of_memory = False
+        try:
+            with self._without_sync():
+                for batch, weight in zip(step.micro_batches, step.weights, strict=True):
+                    loss = loss_sum(self.model, batch, self.facts) * (scale * weight)
+                    self.manual_backward(loss)
+                    total += loss.detach()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            out_of_memory = True
+        shared = torch.stack([total, torch.full_like(total, float(out_of_memory))])
+        loss_mean, short = self.trainer.strategy.reduce(shared, reduce_op="mean").tolist()
+        return loss_mean, short > 0
+
+    def _exchange(self) -> float:
+        """Adds the gradients of the penalties, and lets ranks exchange what they added up; returns the penalty."""
+        exchanging = self.trainer.world_size > 1
+        if not self.penalties and not exchanging:
+            return 0.0
+        parts = [penalty(self.model) for penalty in self.penalties]
+        penalty = float(sum(part.item() for part in parts))
+        if exchanging:  # a backward pass that reaches every parameter is what makes DDP average their gradients
+            parts.append(reaching([p for p in self.model.parameters() if p.requires_grad]))
+        self.manual_backward(torch.stack(parts).sum())
+        return penalty
+
+    def _smaller(self, step: Step) -> Step:
+        """Returns the step in micro-batches of half the size, and tells people."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
+        assert isinstance(data, AdaptationData)
+        before = data.plan.micro_batch_tokens
+        smaller = data.halved(step.number)
+        rank_zero_warn(
+            f"out of memory at step {self.global_step}: micro_batch_tokens goes from {before} to "
+            f"{data.plan.micro_batch_tokens}, and the step is repeated"
+        )
+        return smaller
 
     def _without_sync(self) -> AbstractContextManager[None]:
-        """Lets gradients of all but a step's last micro-batch add up on each rank before they are exchanged."""
+        """Lets gradients add up on each rank before they are exchanged."""
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
-    def _finite(self, loss: float) -> float:
-        """Returns the step's loss, the same on every rank; raises ValueError where it is no number."""
-        mean = float(self.trainer.strategy.reduce(torch.tensor(loss, device=self.device), reduce_op="mean"))
-        if not math.isfinite(mean):
+    def _check_gradients(self) -> None:
+        """Raises ValueError where something that should learn is not reached by the loss."""
+        idle = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
+        if idle:
+            more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
             raise ValueError(
-                f"the loss and its penalties must stay finite numbers, got {mean} at step {self.global_step}; "
-                "a lower optimizer.lr or optimizer.clip_norm helps"
+                f"every trained parameter must get a gradient from the loss, got none for {', '.join(idle[:3])}{more}; "
+                "train other layers (method.target_modules)"
             )
-        return mean
+
+    def _check_finite(self, loss: float, step: Step) -> None:
+        """Raises ValueError where the step's loss, the same on every rank, is no number."""
+        if math.isfinite(loss):
+            return
+        keeper = self.trainer.checkpoint_callback
+        kept = keeper.best_model_path if isinstance(keeper, ModelCheckpoint) else ""
+        good = f"the last good weights lie in {kept}" if kept else "no weights were kept"
+        shown = ", ".join(map(str, step.examples[:8])) + (", ..." if len(step.examples) > 8 else "")
+        raise ValueError(
+            f"the loss and its penalties must stay finite numbers, got {loss} at step {self.global_step} (training "
+            f"examples {shown}, counted from 0); {good}; "
+            "a lower optimizer.lr or optimizer.clip_norm helps"
+        )
+
+
+def reaching(parameters: Sequence[Tensor]) -> Tensor:
+    """Returns 0, whose backward pass reaches all `parameters` and adds nothing to their gradients."""
+    zero: Tensor = _NoGradient.apply(*parameters)  # type: ignore[no-untyped-call]  # torch declares no types here
+    return zero
+
+
+class _NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, *parameters: Tensor) -> Tensor:
+        ctx.shapes = [p.shape for p in parameters]  # type: ignore[attr-defined]
+        return parameters[0].new_zeros((), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, ...]:
+        none = gradient.new_zeros(())  # expanded, it takes no memory
+        return tuple(none.expand(shape) for shape in ctx.shapes)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ GOOD: dict[str, object] = {
     "precision": "auto",
     "objective": None,
     "select": "last",
-    "patience": None,
+    "patience": None, "group_by_length": False,
     "plugins": (),
 }
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import CONFIGS, EOS, VOCAB, model_at, tiny, word_tokenizer
 from transformers import BertConfig
 
-from forgetmenot.model.load import Model, load, load_tokenizer, lr_scale, read_config, read_facts
+from forgetmenot.model.facts import read_facts
+from forgetmenot.model.load import Model, load, load_tokenizer, lr_scale, read_config
 
 
 def saved(folder: Path, family: str = "llama") -> Model:

@@ -15,7 +15,8 @@ from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.types import Example
 from forgetmenot.loss import loss_sum
-from forgetmenot.model.load import Model, load, load_tokenizer, read_config, read_facts
+from forgetmenot.model.facts import read_facts
+from forgetmenot.model.load import Model, load, load_tokenizer, read_config
 
 TOP = Path(__file__).resolve().parents[2]
 SHARED = TOP.parent / "shared" / "data"

@@ -20,7 +20,8 @@ from forgetmenot.data.examples import TaskExamples, read_examples
 from forgetmenot.data.task import Metric, Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
-from forgetmenot.model.load import Model, ModelFacts, empty_model, load_tokenizer, lr_scale, read_config, read_facts
+from forgetmenot.model.facts import ModelFacts, read_facts
+from forgetmenot.model.load import Model, empty_model, load_tokenizer, lr_scale, read_config
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
@@ -84,6 +85,11 @@ class Setup:
             is_encoder_decoder=self.facts.is_encoder_decoder,
         )
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows stand behind each other without padding; a chosen kernel gets padded ones."""
+        return self.facts.packs and self.model.attention == "auto"
+
     def collator(self, *, virtual_tokens: int) -> Collator:
         """Pads for the base (no virtual tokens) or for the adapted model."""
         return Collator(
@@ -91,6 +97,7 @@ class Setup:
             num_virtual_tokens=virtual_tokens,
             first_virtual_id=self.facts.embedding_rows,
             decoder_start_id=self.facts.decoder_start_id,
+            packs=self.packs,
         )
 
 
@@ -200,7 +207,7 @@ def _check_lengths(settings: Settings, facts: ModelFacts, *, method: Method, tas
 
 
 def _warn_of_a_full_head(facts: ModelFacts, *, name: str) -> None:
-    if not facts.is_encoder_decoder and not facts.takes_logits_to_keep:
+    if not facts.selects_head:
         warnings.warn(
             f"{name} computes its output head at every position, not only where labels are: its family takes no "
             "logits_to_keep, which costs time and memory",

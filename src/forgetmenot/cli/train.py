@@ -22,6 +22,7 @@ from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, open_logger, quiet_libraries
 from forgetmenot.model.load import load
+from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.module import AdaptationModule, Optimization
 from forgetmenot.outcome import Measured, cost_section, data_section, method_section, metrics, objective, record_scores
 from forgetmenot.progress import ProgressDisplay
@@ -136,7 +137,10 @@ def _adapted(setup: Setup, encoded: EncodedRun) -> tuple[AdaptationModule, Adapt
 
 def _base(setup: Setup) -> PreTrainedModel:
     dtype = base_dtype(setup.precision, freezes_base=setup.method.freezes_base)
-    return load(setup.model, config=setup.model_config, dtype=dtype, seed=setup.settings.seed)
+    base = load(setup.model, config=setup.model_config, dtype=dtype, seed=setup.settings.seed)
+    if setup.packs:
+        use_packed_attention(base)
+    return base
 
 
 def _data(setup: Setup, encoded: EncodedRun, *, virtual_tokens: int) -> AdaptationData:
@@ -145,10 +149,12 @@ def _data(setup: Setup, encoded: EncodedRun, *, virtual_tokens: int) -> Adaptati
         batch_size=setup.settings.batch_size,
         micro_batch_tokens=setup.micro_batch_tokens,
         seed=setup.settings.seed,
+        group_by_length=setup.settings.group_by_length,
+        packed=setup.packs,
     )
     collator = setup.collator(virtual_tokens=virtual_tokens)
     return AdaptationData(
-        encoded.train.rows, validation=encoded.validation, tests=encoded.tests, plan=plan, collator=collator
+        encoded.train, validation=encoded.validation, tests=encoded.tests, plan=plan, collator=collator
     )
 
 

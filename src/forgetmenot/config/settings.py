@@ -34,6 +34,7 @@ class Settings:
     objective: str | None
     select: Literal["last", "best"]
     patience: int | None
+    group_by_length: bool
     plugins: tuple[str, ...]
 
     def __post_init__(self) -> None:

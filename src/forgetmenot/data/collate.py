@@ -1,4 +1,4 @@
-"""Pads encoded rows into batches, laid out [pad][virtual tokens][prompt][completion] with explicit positions.
+"""Lays encoded rows out as batches: padded on the left, or packed behind each other, with explicit positions.
 
 Virtual tokens get ids from `first_virtual_id` up: a soft prompt is extra vocabulary, so training and generation, with
 or without padding, see the same layout (method/prompt.py holds its embeddings).
@@ -16,55 +16,79 @@ from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Pads for one model: its padding token, its virtual tokens, how its decoder starts (None for a causal model)."""
+    """Lays out for one model: its padding, its virtual tokens, how its decoder starts (None for a causal model).
+
+    `packs` puts whole rows behind each other; prompts to be answered are always padded.
+    """
 
     pad_id: int
     num_virtual_tokens: int
     first_virtual_id: int
     decoder_start_id: int | None
+    packs: bool = False
 
     def rows(self, rows: Sequence[Encoded]) -> Batch:
         """Returns whole rows, prompts with completions, to measure the loss on."""
         ids = [row.input_ids for row in rows]
+        labels = [row.labels for row in rows]
         if self.decoder_start_id is not None:
-            labels = _pad_right([row.labels for row in rows], filler=IGNORE_INDEX)
-            return self._batch(ids, labels_BS=labels, decoder_start_id=self.decoder_start_id)
-        ignored = np.full(self.num_virtual_tokens, IGNORE_INDEX)
-        labels = _pad_left([np.concatenate([ignored, row.labels]) for row in rows], filler=IGNORE_INDEX)
-        return self._batch(ids, labels_BS=labels, decoder_start_id=None)
+            return self._padded(ids, labels_BS=_filled(labels, filler=IGNORE_INDEX, left=False))
+        ignored = np.full(self.num_virtual_tokens, IGNORE_INDEX, dtype=np.int32)
+        labels = [np.concatenate([ignored, row]) for row in labels]
+        if self.packs:
+            return self._packed(ids, labels)
+        return self._padded(ids, labels_BS=_filled(labels, filler=IGNORE_INDEX, left=True))
 
     def prompts(self, prompts: Sequence[np.ndarray]) -> Batch:
         """Returns prompts alone, to be answered; they carry no labels."""
-        return self._batch(prompts, labels_BS=torch.empty(len(prompts), 0, dtype=torch.long), decoder_start_id=None)
+        return self._padded(prompts, labels_BS=None)
 
-    def _batch(self, ids: Sequence[np.ndarray], *, labels_BS: Tensor, decoder_start_id: int | None) -> Batch:
-        virtual = np.arange(self.first_virtual_id, self.first_virtual_id + self.num_virtual_tokens)
-        whole = [np.concatenate([virtual, row]) for row in ids]
-        input_ids_BT = _pad_left(whole, filler=self.pad_id)
-        attention_mask_BT = _pad_left([np.ones_like(row) for row in whole], filler=0)
+    def _packed(self, ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Batch:
+        lengths = tuple(len(row) for row in labels)
+        return Batch(
+            input_ids_BT=_tensor(np.concatenate(self._with_virtual_tokens(ids)))[None],
+            attention_mask_BT=torch.ones(1, sum(lengths), dtype=torch.long),
+            position_ids_BT=_tensor(np.concatenate([np.arange(length) for length in lengths]))[None],
+            labels_BS=_tensor(np.concatenate(labels))[None],
+            row_lengths=lengths,
+        )
+
+    def _padded(self, ids: Sequence[np.ndarray], *, labels_BS: Tensor | None) -> Batch:
+        whole = self._with_virtual_tokens(ids)
+        input_ids_BT = _filled(whole, filler=self.pad_id, left=True)
+        length = input_ids_BT.shape[1]
+        positions = np.arange(length) - (length - np.asarray([len(row) for row in whole]))[:, None]
         decoder_input_ids_BS = None
-        if decoder_start_id is not None:
-            shifted_BS = labels_BS.roll(1, dims=1).masked_fill(labels_BS.roll(1, dims=1) == IGNORE_INDEX, self.pad_id)
-            shifted_BS[:, 0] = decoder_start_id
-            decoder_input_ids_BS = shifted_BS
+        if self.decoder_start_id is not None and labels_BS is not None:
+            shifted_BS = labels_BS.roll(1, dims=1)
+            decoder_input_ids_BS = shifted_BS.masked_fill(shifted_BS == IGNORE_INDEX, self.pad_id)
+            decoder_input_ids_BS[:, 0] = self.decoder_start_id
         return Batch(
             input_ids_BT=input_ids_BT,
-            attention_mask_BT=attention_mask_BT,
-            position_ids_BT=(attention_mask_BT.cumsum(dim=1) - 1).clamp(min=0),
-            labels_BS=labels_BS,
+            attention_mask_BT=_tensor(positions >= 0),
+            position_ids_BT=_tensor(positions.clip(min=0)),
+            labels_BS=torch.empty(len(ids), 0, dtype=torch.long) if labels_BS is None else labels_BS,
             decoder_input_ids_BS=decoder_input_ids_BS,
         )
 
+    def _with_virtual_tokens(self, ids: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        if not self.num_virtual_tokens:
+            return ids
+        virtual = np.arange(self.first_virtual_id, self.first_virtual_id + self.num_virtual_tokens, dtype=np.int32)
+        return [np.concatenate([virtual, row]) for row in ids]
 
-def _pad_left(rows: Sequence[np.ndarray], *, filler: int) -> Tensor:
-    padded = torch.full((len(rows), max(map(len, rows))), filler, dtype=torch.long)
-    for target, row in zip(padded, rows, strict=True):
-        target[len(target) - len(row) :] = torch.from_numpy(row)
-    return padded
+
+def _filled(rows: Sequence[np.ndarray], *, filler: int, left: bool) -> Tensor:
+    """Returns (rows, longest row) with `filler` on one side of the shorter ones."""
+    longest = max(map(len, rows))
+    filled = np.full((len(rows), longest), filler, dtype=np.int64)
+    for target, row in zip(filled, rows, strict=True):
+        if left:
+            target[longest - len(row) :] = row
+        else:
+            target[: len(row)] = row
+    return torch.from_numpy(filled)
 
 
-def _pad_right(rows: Sequence[np.ndarray], *, filler: int) -> Tensor:
-    padded = torch.full((len(rows), max(map(len, rows))), filler, dtype=torch.long)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = torch.from_numpy(row)
-    return padded
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))

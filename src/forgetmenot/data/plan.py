@@ -4,22 +4,31 @@ Learning depends on `batch_size` alone. Lengths only decide how a step is cut, s
 pass holds more than `micro_batch_tokens`. Position k of a plan is a function of (seed, k).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 Cut = tuple[np.ndarray, float]
 """Indices of one micro-batch's examples, and its weight: 1, or 0 for one that only keeps ranks in step."""
 
+_WINDOW = 50  # steps whose examples are sorted together under group_by_length: peers take the same
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """The steps of a training run over examples of known `lengths` (tokens)."""
+    """The steps of a training run over examples of known `lengths` (tokens).
+
+    `group_by_length` lets examples of like lengths meet in a step, which biases what a step sees. `packed` rows follow
+    each other without padding; others are padded to the longest of their micro-batch.
+    """
 
     lengths: np.ndarray
     batch_size: int
     micro_batch_tokens: int
     seed: int
+    group_by_length: bool = False
+    packed: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -29,32 +38,80 @@ class Plan:
     def examples(self, step: int) -> np.ndarray:
         """Returns the indices of the examples that form `step`, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.lengths))
-        return order[position * self.batch_size : (position + 1) * self.batch_size]
+        return _order(self, epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
     def cuts(self, step: int, *, rank: int, world_size: int) -> list[Cut]:
         """Returns one rank's micro-batches of `step`; every rank gets the same number."""
         indices = self.examples(step)
-        indices = indices[np.argsort(self.lengths[indices], kind="stable")]
-        parts = self._parts(indices)
-        while len(parts) % world_size:
-            largest = max(range(len(parts)), key=lambda i: len(parts[i]))
-            if len(parts[largest]) == 1:
-                break
-            middle = len(parts[largest]) // 2
-            parts[largest : largest + 1] = [parts[largest][:middle], parts[largest][middle:]]
-        cuts = [(part, 1.0) for part in parts]
+        lengths = self.lengths[indices]
+        by_length = np.argsort(lengths, kind="stable")
+        indices = indices[by_length]
+        sizes = self._sizes(lengths[by_length].tolist(), ranks=world_size)
+        cuts = (
+            [(part, 1.0) for part in np.split(indices, np.cumsum(sizes)[:-1])] if len(sizes) > 1 else [(indices, 1.0)]
+        )
         while len(cuts) % world_size:
-            cuts.append((parts[0], 0.0))
+            cuts.append((cuts[0][0], 0.0))
         return cuts[rank::world_size]
 
-    def _parts(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Cuts examples sorted by length so that rows times the longest row stays within `micro_batch_tokens`."""
-        parts = []
-        start = 0
-        for end in range(1, len(indices) + 1):
-            full = end == len(indices) or (end + 1 - start) * self.lengths[indices[end]] > self.micro_batch_tokens
-            if full:
-                parts.append(indices[start:end])
-                start = end
-        return parts
+    def halved(self, step: int, *, world_size: int) -> "Plan":
+        """Returns the plan with micro-batches of half the tokens of the largest that `step` has now.
+
+        Raises ValueError where each of them holds one example: nothing is left to cut.
+        """
+        cuts = [cut for rank in range(world_size) for cut, _ in self.cuts(step, rank=rank, world_size=world_size)]
+        longest = int(self.lengths[self.examples(step)].max())
+        if all(len(cut) == 1 for cut in cuts):
+            raise ValueError(
+                f"memory must hold one example of {longest} tokens, got less; a smaller max_length or "
+                "model.activation_checkpointing=true takes less"
+            )
+        sizes = [self.lengths[cut].sum() if self.packed else len(cut) * self.lengths[cut].max() for cut in cuts]
+        return replace(self, micro_batch_tokens=int(max(sizes)) // 2)
+
+    def _sizes(self, lengths: list[int], *, ranks: int) -> list[int]:
+        """Returns how many of the rows, from the shortest up, each micro-batch holds.
+
+        There are as few as `micro_batch_tokens` allows, as many for each rank, and none much larger than the others.
+        """
+        fewest = len(self._greedy(lengths, limit=self.micro_batch_tokens))
+        if fewest == ranks == 1:
+            return [len(lengths)]
+        wanted = min(-(-fewest // ranks) * ranks, len(lengths))
+        low, high = max(lengths), max(self.micro_batch_tokens, max(lengths))
+        while low < high:  # the smallest limit that needs no more micro-batches makes the most even ones
+            middle = (low + high) // 2
+            low, high = (low, middle) if len(self._greedy(lengths, limit=middle)) <= wanted else (middle + 1, high)
+        sizes = self._greedy(lengths, limit=high)
+        while len(sizes) < wanted:
+            largest = sizes.index(max(sizes))
+            sizes[largest : largest + 1] = [sizes[largest] // 2, sizes[largest] - sizes[largest] // 2]
+        return sizes
+
+    def _greedy(self, lengths: list[int], *, limit: int) -> list[int]:
+        """Fills one micro-batch after the other up to `limit` tokens, padding among them; one row always fits."""
+        if (sum(lengths) if self.packed else len(lengths) * lengths[-1]) <= limit:
+            return [len(lengths)]
+        sizes, rows, tokens = [], 0, 0
+        for length in lengths:
+            tokens = tokens + length if self.packed else (rows + 1) * length
+            if rows and tokens > limit:
+                sizes.append(rows)
+                rows, tokens = 0, length
+            rows += 1
+        return [*sizes, rows]
+
+
+@lru_cache(maxsize=1)
+def _order(plan: Plan, epoch: int) -> np.ndarray:
+    """Returns the examples in the order of an epoch; kept while the epoch lasts."""
+    draw = np.random.default_rng((plan.seed, epoch))
+    order = draw.permutation(len(plan.lengths))
+    if not plan.group_by_length:
+        return order
+    windows = np.arange(len(order)) // (_WINDOW * plan.batch_size)
+    order = order[np.lexsort((plan.lengths[order], windows))]
+    full = len(order) // plan.batch_size * plan.batch_size
+    left_over = draw.permutation(len(order))[: len(order) - full]  # the last, smaller step must not hold extremes alone
+    steps = np.delete(order, left_over).reshape(-1, plan.batch_size)
+    return np.concatenate([draw.permutation(steps).reshape(-1), order[left_over]])

@@ -57,9 +57,10 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Padded tensors of one forward pass: [pad][virtual tokens][prompt][completion].
+    """Tensors of one forward pass, in one of two layouts; positions are counted from 0 in every row.
 
-    Positions are counted without padding.
+    Padded: a row each, [pad][virtual tokens][prompt][completion], with the mask of what is no padding.
+    Packed: all rows behind each other in one of B = 1, of `row_lengths` tokens each; no padding.
     """
 
     input_ids_BT: Tensor
@@ -67,17 +68,23 @@ class Batch:
     position_ids_BT: Tensor
     labels_BS: Tensor
     decoder_input_ids_BS: Tensor | None = None
+    row_lengths: tuple[int, ...] | None = None
 
     def to(self, device: torch.device, **options: bool) -> Self:
         """Returns the batch on `device` (Lightning calls this, and passes `non_blocking`)."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device, **options) for k, v in tensors.items() if v is not None})
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        return replace(self, **{name: tensor.to(device, **options) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One rank's share of one optimizer step: micro-batches, and the supervised tokens of the step over all ranks."""
+    """One rank's share of one optimizer step: micro-batches, and the supervised tokens of the step over all ranks.
 
+    `number` counts from 0 over all epochs; `examples` are the step's, over all ranks, as they stand in the data.
+    """
+
+    number: int
+    examples: tuple[int, ...]
     micro_batches: tuple[Batch, ...]
     weights: tuple[float, ...]
     supervised_tokens: int

@@ -1,6 +1,5 @@
 """Loads a pretrained model and its tokenizer with transformers: safetensors only, no remote code unless asked for."""
 
-import inspect
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -47,21 +46,6 @@ class Model:
             raise ValueError(f"lr_scale must be auto or a number above 0, got {self.lr_scale}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What the rest of the house has to know of a base model, read once."""
-
-    parameters: int
-    architecture: Literal["causal", "seq2seq"]
-    is_encoder_decoder: bool
-    context: int | None
-    """Tokens that the model's positions allow; None where they have no end."""
-    embedding_rows: int
-    decoder_start_id: int | None
-    takes_position_ids: bool
-    takes_logits_to_keep: bool
-
-
 def read_config(model: Model) -> PretrainedConfig:
     """Returns the model's configuration; raises ValueError where `model.path` holds no model with weights."""
     folder = Path(model.path).expanduser()
@@ -92,23 +76,6 @@ def _sees_ahead(config: PretrainedConfig) -> bool:
     """Tells whether a model fills gaps and does not continue: BERT and kin, unless they are set to be decoders."""
     fills_gaps = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
     return fills_gaps and getattr(config, "is_decoder", None) is False
-
-
-def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
-    """Returns the facts of a model from an empty copy: no weight is read."""
-    empty = empty_model(model, config)
-    parameters = inspect.signature(empty.forward).parameters
-    text = config.get_text_config()
-    return ModelFacts(
-        parameters=sum(p.numel() for p in empty.parameters()),
-        architecture="seq2seq" if config.is_encoder_decoder else "causal",
-        is_encoder_decoder=bool(config.is_encoder_decoder),
-        context=getattr(text, "max_position_embeddings", None),
-        embedding_rows=empty.get_input_embeddings().get_parameter("weight").shape[0],
-        decoder_start_id=getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None,
-        takes_position_ids="position_ids" in parameters,
-        takes_logits_to_keep="logits_to_keep" in parameters,
-    )
 
 
 def empty_model(model: Model, config: PretrainedConfig) -> PreTrainedModel:

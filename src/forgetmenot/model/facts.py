@@ -1,0 +1,99 @@
+"""What the rest of the house has to know of a base model, found out on an empty copy: no weight is read."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from forgetmenot.model.head import logits_at
+from forgetmenot.model.load import Model, empty_model
+from forgetmenot.model.packing import Packing, packing_seen
+
+_META = torch.device("meta")
+_ROWS = (2, 3)  # tokens of the rows that an empty copy is tried with
+_KEPT = 2  # and the positions whose logits it is asked for
+_ATTENTION = {"full_attention", "sliding_attention"}  # layers that let a token see others through attention alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is known of a base model before its weights are there."""
+
+    parameters: int
+    architecture: Literal["causal", "seq2seq"]
+    is_encoder_decoder: bool
+    context: int | None
+    """Tokens that the model's positions allow; None where they have no end."""
+    embedding_rows: int
+    decoder_start_id: int | None
+    takes_position_ids: bool
+    selects_head: bool
+    """Whether the output head can be computed at chosen positions alone."""
+    vocabulary: int
+    """Logits of a position."""
+    packs: bool
+    """Whether rows can stand behind each other without padding, each attending to itself alone."""
+
+
+def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
+    """Returns the facts of a model; raises ValueError where transformers cannot build it."""
+    empty = empty_model(model, config)
+    parameters = inspect.signature(empty.forward).parameters
+    takes_position_ids = "position_ids" in parameters
+    text = config.get_text_config()
+    selected = _selected_logits(empty)
+    return ModelFacts(
+        parameters=sum(p.numel() for p in empty.parameters()),
+        architecture="seq2seq" if config.is_encoder_decoder else "causal",
+        is_encoder_decoder=bool(config.is_encoder_decoder),
+        context=getattr(text, "max_position_embeddings", None),
+        embedding_rows=empty.get_input_embeddings().get_parameter("weight").shape[0],
+        decoder_start_id=getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None,
+        takes_position_ids=takes_position_ids,
+        selects_head=selected is not None or "logits_to_keep" in parameters,
+        vocabulary=text.vocab_size if selected is None else selected.shape[-1],
+        packs=takes_position_ids and _packs(empty),
+    )
+
+
+def _selected_logits(empty: PreTrainedModel) -> Tensor | None:
+    """Returns the logits of `_KEPT` positions, or None where the model does not give those of chosen ones alone."""
+    inputs = {"input_ids": _ids()}
+    if empty.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = _ids()
+    finished_mask = {"attention_mask": torch.zeros(1, 1, sum(_ROWS), sum(_ROWS), device=_META)}
+    for more in ({}, finished_mask):  # most families look into a mask that they make, which an empty copy cannot
+        try:
+            logits = logits_at(empty, {**inputs, **more}, places_N=torch.arange(_KEPT, device=_META))
+        except _UNABLE:
+            continue
+        return logits if logits.shape[:-1] == (_KEPT,) else None
+    return None
+
+
+def _packs(empty: PreTrainedModel) -> bool:
+    """Tells whether every layer attends by packed attention, and none mixes tokens in another way."""
+    text = empty.config.get_text_config()
+    layers = set(getattr(text, "layer_types", None) or _ATTENTION)
+    convolves = any(isinstance(layer, nn.Conv1d) for layer in empty.modules())
+    if empty.config.is_encoder_decoder or not layers <= _ATTENTION or convolves or empty._is_stateful:
+        return False
+    positions = torch.zeros(1, sum(_ROWS), dtype=torch.long, device=_META)
+    inputs = {"input_ids": _ids(), "position_ids": positions, "attention_mask": torch.ones_like(positions)}
+    try:
+        return packing_seen(empty, {**inputs, "packing": Packing.of(_ROWS, device=_META)}) == int(
+            text.num_hidden_layers
+        )
+    except _UNABLE:
+        return False
+
+
+_UNABLE = (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)
+"""What a forward raises that cannot be tried on an empty copy, or does not take what it is given."""
+
+
+def _ids() -> Tensor:
+    return torch.zeros(1, sum(_ROWS), dtype=torch.long, device=_META)

@@ -33,7 +33,8 @@ def _settings(**values: object) -> Settings:
         "precision": "fp32",
         "objective": None,
         "select": "last",
-        "patience": None, "group_by_length": False,
+        "patience": None,
+        "group_by_length": False,
         "plugins": (),
     }
     return Settings(**{**chosen, **values})  # type: ignore[arg-type]

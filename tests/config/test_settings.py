@@ -14,7 +14,8 @@ GOOD: dict[str, object] = {
     "precision": "auto",
     "objective": None,
     "select": "last",
-    "patience": None, "group_by_length": False,
+    "patience": None,
+    "group_by_length": False,
     "plugins": (),
 }
 

@@ -10,8 +10,9 @@ PAD, START, VIRTUAL = 90, 91, 100
 X = IGNORE_INDEX
 
 
-def collator(*, num_virtual_tokens: int = 0, decoder_start_id: int | None = None) -> Collator:
+def collator(*, num_virtual_tokens: int = 0, decoder_start_id: int | None = None, packs: bool = False) -> Collator:
     return Collator(
+        packs=packs,
         pad_id=PAD,
         num_virtual_tokens=num_virtual_tokens,
         first_virtual_id=VIRTUAL,
@@ -103,3 +104,19 @@ def test_collating_changes_no_row() -> None:
     rows = seq2seq_rows()
     collator(num_virtual_tokens=1, decoder_start_id=START).rows(rows)
     assert [row.labels.tolist() for row in rows] == [[7], [8, 9, 10]]
+
+
+def test_packed_rows_stand_behind_each_other_and_count_their_own_positions() -> None:
+    batch = collator(num_virtual_tokens=1, packs=True).rows(causal_rows())
+    assert batch.input_ids_BT.tolist() == [[100, 1, 2, 3, 4, 100, 5, 6]]
+    assert batch.position_ids_BT.tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
+    assert batch.labels_BS.tolist() == [[X, X, X, 3, 4, X, X, 6]]
+    assert batch.attention_mask_BT.tolist() == [[1] * 8]
+    assert batch.row_lengths == (5, 3)
+
+
+def test_prompts_and_rows_of_a_decoder_are_padded_even_where_rows_are_packed() -> None:
+    prompts = collator(packs=True).prompts([row.input_ids for row in causal_rows()])
+    decoder = collator(decoder_start_id=START, packs=True).rows(seq2seq_rows())
+    assert prompts.row_lengths is decoder.row_lengths is None
+    assert prompts.input_ids_BT.tolist() == [[1, 2, 3, 4], [PAD, PAD, 5, 6]]

@@ -9,10 +9,24 @@ WORLD_SIZES = [1, 2, 3, 4, 8]
 
 
 def plan(
-    examples: int = 23, *, batch_size: int = 5, micro_batch_tokens: int = 40, seed: int = 0, shift: int = 0
-) -> Plan:
+    examples: int = 23, *, batch_size: int = 5, micro_batch_tokens: int = 40, seed: int = 0, shift: int = 0,
+    packed: bool = False, group_by_length: bool = False,
+) -> Plan:  # fmt: skip
     lengths = np.random.default_rng(7 + shift).integers(3, 30, size=examples)
-    return Plan(lengths=lengths, batch_size=batch_size, micro_batch_tokens=micro_batch_tokens, seed=seed)
+    return Plan(
+        lengths=lengths,
+        batch_size=batch_size,
+        micro_batch_tokens=micro_batch_tokens,
+        seed=seed,
+        packed=packed,
+        group_by_length=group_by_length,
+    )
+
+
+def tokens(chosen: Plan, indices: np.ndarray) -> int:
+    """Returns what a micro-batch takes: its rows' tokens, and padding where they are not packed."""
+    lengths = chosen.lengths[indices]
+    return int(lengths.sum() if chosen.packed else len(lengths) * lengths.max())
 
 
 def epoch_order(chosen: Plan, epoch: int) -> list[int]:
@@ -64,13 +78,15 @@ def test_every_rank_gets_as_many_micro_batches_and_none_is_empty(world_size: int
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
 @pytest.mark.parametrize("micro_batch_tokens", [1, 25, 40, 60, 1000])
-def test_no_micro_batch_holds_too_many_tokens_unless_it_is_one_row(micro_batch_tokens: int, world_size: int) -> None:
-    chosen = plan(micro_batch_tokens=micro_batch_tokens)
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_micro_batch_holds_too_many_tokens_unless_it_is_one_row(
+    packed: bool, micro_batch_tokens: int, world_size: int
+) -> None:
+    chosen = plan(micro_batch_tokens=micro_batch_tokens, packed=packed)
     for step in range(chosen.steps_per_epoch):
         for rank in all_ranks(chosen, step, world_size):
             for indices, _ in rank:
-                padded = len(indices) * chosen.lengths[indices].max()
-                assert padded <= micro_batch_tokens or len(indices) == 1
+                assert tokens(chosen, indices) <= micro_batch_tokens or len(indices) == 1
 
 
 def test_a_step_that_fits_is_one_micro_batch() -> None:
@@ -105,3 +121,62 @@ def test_seeds_differ_in_order() -> None:
 def test_a_plan_made_anew_is_the_same() -> None:
     first, again = (plan().cuts(7, rank=1, world_size=2) for _ in range(2))
     assert [(indices.tolist(), weight) for indices, weight in first] == [(i.tolist(), w) for i, w in again]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_ranks_get_about_as_many_tokens_each(packed: bool) -> None:
+    chosen = plan(64, batch_size=64, micro_batch_tokens=10_000, packed=packed)
+    shares = [tokens(chosen, indices) for rank in all_ranks(chosen, 0, 4) for indices, _ in rank]
+    assert len(shares) == 4
+    assert max(shares) <= 1.3 * min(shares)
+
+
+def test_micro_batches_of_one_rank_are_even_and_as_few_as_fit() -> None:
+    chosen = plan(64, batch_size=64, micro_batch_tokens=500, packed=True)
+    shares = [tokens(chosen, indices) for indices, _ in chosen.cuts(0, rank=0, world_size=1)]
+    assert len(shares) == -(-int(chosen.lengths.sum()) // 500)
+    assert max(shares) <= 1.2 * min(shares)
+
+
+@pytest.mark.parametrize("examples", [400, 403, 3])
+def test_grouped_steps_hold_like_lengths_and_every_example_once(examples: int) -> None:
+    grouped, mixed = (plan(examples, batch_size=4, group_by_length=group) for group in (True, False))
+
+    def spread(chosen: Plan) -> float:
+        return float(np.mean([np.ptp(chosen.lengths[chosen.examples(k)]) for k in range(chosen.steps_per_epoch)]))
+
+    assert sorted(epoch_order(grouped, 1)) == list(range(examples))
+    assert spread(grouped) < spread(mixed) / 4 or examples == 3
+    assert epoch_order(grouped, 0) != epoch_order(grouped, 1)
+
+
+def test_grouped_steps_come_in_no_order_of_length() -> None:
+    grouped = plan(400, batch_size=4, group_by_length=True)
+    means = [grouped.lengths[grouped.examples(step)].mean() for step in range(grouped.steps_per_epoch)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
+
+
+def test_lengths_choose_the_examples_of_a_step_only_where_they_are_asked_to() -> None:
+    shorter, longer = (plan(40, batch_size=4, shift=shift) for shift in (0, 1))
+    assert [shorter.examples(k).tolist() for k in range(10)] == [longer.examples(k).tolist() for k in range(10)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_halved_plan_cuts_the_same_steps_smaller(packed: bool, world_size: int) -> None:
+    chosen = plan(batch_size=8, micro_batch_tokens=1_000_000, packed=packed)
+    halved = chosen.halved(0, world_size=world_size)
+
+    def largest(any_plan: Plan) -> int:
+        return max(tokens(any_plan, indices) for rank in all_ranks(any_plan, 0, world_size) for indices, _ in rank)
+
+    assert halved.micro_batch_tokens == largest(chosen) // 2
+    assert largest(halved) <= halved.micro_batch_tokens
+    assert halved.examples(1).tolist() == chosen.examples(1).tolist()
+
+
+def test_a_step_of_single_rows_cannot_be_halved() -> None:
+    with pytest.raises(
+        ValueError, match=r"^memory must hold one example of \d+ tokens, got less; a smaller max_length"
+    ):
+        plan(micro_batch_tokens=1).halved(0, world_size=1)

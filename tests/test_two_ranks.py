@@ -1,0 +1,71 @@
+"""Two processes that train one model: the loss and the weights of one, also after memory ran out on one of them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import collator_of
+from tiny_training import plain_loop
+from two_ranks import BATCH, STEPS, adapted, base, examples, plan
+
+from forgetmenot.data.types import Step
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = Path(__file__).with_name("two_ranks.py")
+
+
+def trained(file: Path, *arguments: object) -> dict[str, object]:
+    """Returns what the program kept: losses, weights, and micro_batch_tokens at the end."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(file), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent)},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {**torch.load(file, weights_only=True), "stderr": done.stderr}
+
+
+def whole_steps() -> list[Step]:
+    """Returns the plan's steps, each in one padded batch."""
+    rows, collator, chosen = examples(), collator_of(base()), plan(1000)
+    members = [[rows[i] for i in chosen.examples(number)] for number in range(STEPS)]
+    return [
+        Step(
+            number=number,
+            examples=(),
+            micro_batches=(collator.rows(step),),
+            weights=(1.0,),
+            supervised_tokens=sum(row.num_supervised for row in step),
+            num_tokens=0,
+        )
+        for number, step in enumerate(members)
+    ]
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1000, 25])
+def test_two_ranks_learn_what_a_plain_loop_learns_from_whole_steps(tmp_path: Path, micro_batch_tokens: int) -> None:
+    ours = trained(tmp_path / "two.pt", 2, micro_batch_tokens, 0.0)
+    plain = adapted(base(), dropout=0.0)
+    losses = plain_loop(plain, whole_steps())
+
+    assert len(plan(1000).examples(STEPS - 1)) < BATCH, "the last step is a smaller one"
+    assert ours["losses"] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(ours["weights"], dict(plain.named_parameters()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_step_that_runs_out_of_memory_on_one_rank_is_repeated_by_all_as_if_it_had_been_cut_so(
+    tmp_path: Path, step: int
+) -> None:
+    short = trained(tmp_path / "short.pt", 2, 60, 0.5, step)
+    reference = trained(tmp_path / "smaller.pt", 2, short["micro_batch_tokens"], 0.5) if step == 0 else None
+
+    assert short["micro_batch_tokens"] < 60
+    assert f"out of memory at step {step}: micro_batch_tokens goes from 60 to " in short["stderr"]
+    assert len(short["losses"]) == STEPS
+    if reference is not None:  # every step was cut alike and drew the same random numbers
+        torch.testing.assert_close(short["weights"], reference["weights"], rtol=0, atol=0)

@@ -1,0 +1,137 @@
+"""A program: trains a tiny model on ranks of its own and keeps each step's loss and the weights.
+
+python two_ranks.py FILE RANKS MICRO_BATCH_TOKENS DROPOUT [STEP_OUT_OF_MEMORY]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tiny_models import collator_of, packing, rows_for, tiny
+from tiny_tasks import make_task
+from tiny_training import LR, module_of
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import forgetmenot.module
+from forgetmenot.data.encode import EncodedSplit
+from forgetmenot.data.examples import ScoringSet
+from forgetmenot.data.plan import Plan
+from forgetmenot.data.types import Batch, Encoded
+from forgetmenot.datamodule import AdaptationData
+from forgetmenot.loss import loss_sum
+from forgetmenot.method.lora import Lora
+from forgetmenot.model.facts import ModelFacts
+from forgetmenot.trainer import build_trainer
+
+LENGTHS = [
+    (9, 1),
+    (2, 9),
+    (5, 1),
+    (4, 4),
+    (12, 2),
+    (3, 7),
+    (7, 1),
+    (2, 2),
+    (6, 12),
+    (5, 3),
+    (8, 2),
+    (4, 1),
+    (3, 3),
+    (11, 5),
+]
+BATCH = 6  # two whole steps and a smaller one an epoch
+STEPS = 6  # two epochs
+
+
+def base() -> PreTrainedModel:
+    """Returns the model that every rank starts from."""
+    return tiny("llama")
+
+
+def examples() -> list[Encoded]:
+    """Returns rows whose completions are of very unequal lengths."""
+    return rows_for(base(), LENGTHS)
+
+
+def plan(micro_batch_tokens: int) -> Plan:
+    """Returns the plan that all ranks follow."""
+    lengths = np.asarray([row.num_tokens for row in examples()])
+    return Plan(lengths=lengths, batch_size=BATCH, micro_batch_tokens=micro_batch_tokens, seed=3, packed=True)
+
+
+def adapted(model: PreTrainedModel, *, dropout: float) -> PreTrainedModel:
+    """Returns the model with LoRA, which brings the dropout, and all its own weights trained as well."""
+    torch.manual_seed(1)
+    method = Lora(name="lora", lr=LR, rank=2, alpha=4, dropout=dropout, target_modules=("all-linear",))
+    return method.apply(model).requires_grad_(True).train()
+
+
+def data(micro_batch_tokens: int) -> AdaptationData:
+    """Returns the examples as training data."""
+    rows = EncodedSplit(rows=tuple(examples()), example_indices=tuple(range(len(LENGTHS))), truncated=0, dropped=0)
+    nothing = EncodedSplit(rows=(), example_indices=(), truncated=0, dropped=0)
+    unscored = ScoringSet(task=make_task(), examples=(), rows=nothing, prompts=())
+    return AdaptationData(
+        rows,
+        validation=unscored,
+        tests=(),
+        plan=plan(micro_batch_tokens),
+        collator=collator_of(base(), packs=True),
+    )
+
+
+class Kept(Callback):
+    """Keeps the loss of every step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+
+
+def running_short(rank: int, *, at_step: int, module: LightningModule) -> None:
+    """Makes memory run out on one rank, in the last micro-batch of a step, as long as it holds several rows."""
+
+    def short(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
+        loss = loss_sum(model, batch, facts)
+        several = batch.row_lengths is not None and len(batch.row_lengths) > 1
+        if module.global_rank == rank and module.global_step == at_step and several:
+            raise torch.OutOfMemoryError("injected")
+        return loss
+
+    forgetmenot.module.loss_sum = short
+
+
+def main() -> None:
+    """Trains and, on rank 0, writes losses and weights."""
+    file, ranks, micro_batch_tokens = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    training = data(micro_batch_tokens)
+    module = module_of(adapted(packing(base()), dropout=float(sys.argv[4])), "llama", total_steps=STEPS)
+    if len(sys.argv) > 5:
+        running_short(ranks - 1, at_step=int(sys.argv[5]), module=module)
+    kept = Kept()
+    values = {
+        "accelerator": "cpu",
+        "devices": ranks,
+        "strategy": "ddp" if ranks > 1 else "auto",
+        "limit_val_batches": 0,
+    }
+    trainer = build_trainer(
+        {**values, "log_every_n_steps": 1}, precision="fp32", callbacks=[kept], loggers=[], max_epochs=2
+    )
+    torch.manual_seed(7)  # dropout's numbers, the same on every rank
+    trainer.fit(module, training)
+    if trainer.is_global_zero:
+        weights = {name: p.detach().clone() for name, p in module.model.named_parameters()}
+        torch.save(
+            {"losses": kept.losses, "weights": weights, "micro_batch_tokens": training.plan.micro_batch_tokens}, file
+        )
+
+
+if __name__ == "__main__":
+    main()

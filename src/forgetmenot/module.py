@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -111,7 +112,7 @@ class AdaptationModule(LightningModule):
         self._check_finite(loss + self._exchange(), step)
         lr = float(schedule.get_last_lr()[0])
         if plan.clip_norm is not None:
-            self.clip_gradients(optimizer.optimizer, gradient_clip_val=plan.clip_norm, gradient_clip_algorithm="norm")
+            clip_grad_norm_(self.model.parameters(), plan.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()

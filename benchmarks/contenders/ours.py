@@ -1,0 +1,122 @@
+"""Forgetmenot: the LightningModule, DataModule and Trainer of a run, with its logger and progress."""
+
+import io
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from torch.optim import AdamW
+from transformers import AutoTokenizer
+
+from benchmarks.contenders.measure import Stopwatch, workload
+from benchmarks.workload import RANK, TARGETS, Workload, base, config, read
+from forgetmenot.callbacks import Cost
+from forgetmenot.data.collate import Collator
+from forgetmenot.data.encode import EncodedSplit
+from forgetmenot.data.examples import ScoringSet
+from forgetmenot.data.plan import Plan
+from forgetmenot.data.types import IGNORE_INDEX, Encoded
+from forgetmenot.datamodule import AdaptationData
+from forgetmenot.loggers import JsonlLogger
+from forgetmenot.method.base import Method
+from forgetmenot.method.full import Full
+from forgetmenot.method.lora import Lora
+from forgetmenot.model.budget import micro_batch_tokens
+from forgetmenot.model.facts import read_facts
+from forgetmenot.model.load import Model
+from forgetmenot.model.packing import use_packed_attention
+from forgetmenot.module import AdaptationModule, Optimization
+from forgetmenot.optim import LinearSchedule
+from forgetmenot.progress import ProgressDisplay
+from forgetmenot.trainer import base_dtype, build_trainer, choose_precision
+
+
+class Timed(Callback):
+    """Tells the stopwatch of every step."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.watch.watch(pl_module.model)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        self.watch.stepped()
+
+
+def encoded(ids: list[int], prompt: int) -> Encoded:
+    """Returns a row as the encoder makes it."""
+    labels = np.asarray(ids, dtype=np.int32)
+    labels[:prompt] = IGNORE_INDEX
+    return Encoded(input_ids=np.asarray(ids, dtype=np.int32), labels=labels, num_tokens=len(ids))
+
+
+def data_of(work: Workload, *, packs: bool) -> AdaptationData:
+    """Returns the examples as training data."""
+    rows = tuple(encoded(*row) for row in read(work))
+    nothing = EncodedSplit(rows=(), example_indices=(), truncated=0, dropped=0)
+    unscored = ScoringSet(task=None, examples=(), rows=nothing, prompts=())  # type: ignore[arg-type]  # never scored
+    plan = Plan(
+        lengths=np.asarray([row.num_tokens for row in rows]),
+        batch_size=work.batch_size,
+        micro_batch_tokens=micro_batch_tokens(config(work.shape), max_length=1024),
+        seed=0,
+        group_by_length=work.grouped,
+        packed=packs,
+    )
+    collator = Collator(pad_id=0, num_virtual_tokens=0, first_virtual_id=0, decoder_start_id=None, packs=packs)
+    split = EncodedSplit(rows=rows, example_indices=tuple(range(len(rows))), truncated=0, dropped=0)
+    return AdaptationData(split, validation=unscored, tests=(), plan=plan, collator=collator)
+
+
+def method_of(work: Workload) -> Method:
+    """Returns the method with the settings that all contenders share."""
+    if work.method == "full":
+        return Full(name="full", lr=1e-4)
+    return Lora(name="lora", lr=1e-4, rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=TARGETS)
+
+
+def main() -> None:
+    """Trains the workload."""
+    work = workload()
+    method, precision = method_of(work), choose_precision("auto")
+    described = Model(
+        name=work.shape, path="", weights="random", lr_scale="auto", trust_remote_code=False, attention="auto"
+    )
+    facts = read_facts(described, config(work.shape))
+    data = data_of(work, packs=facts.packs)
+    model = base(work, dtype=base_dtype(precision, freezes_base=method.freezes_base))
+    use_packed_attention(model)
+    optimization = Optimization(
+        make_optimizer=partial(AdamW, fused=True),
+        make_schedule=partial(LinearSchedule, warmup=0.1),
+        lr=1e-4,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        total_steps=data.plan.steps_per_epoch,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(Path(work.shared) / "models" / "gpt2_tokenizer")
+    module = AdaptationModule(
+        method.apply(model).train(), facts=facts, tokenizer=tokenizer, optimization=optimization
+    )
+    watch = Stopwatch(work=work)
+    progress = ProgressDisplay(Console(file=io.StringIO()), scoring="")
+    logger = JsonlLogger(Path(tempfile.mkdtemp()) / "metrics.jsonl")
+    trainer = build_trainer(
+        {"accelerator": "auto", "devices": 1, "limit_val_batches": 0},
+        precision=precision,
+        callbacks=[Cost(), progress, Timed(watch)],
+        loggers=[logger],
+        max_epochs=1,
+    )
+    trainer.fit(module, data)
+    assert torch.isfinite(trainer.callback_metrics["train/loss"])
+    watch.report()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What every contender trains on: shapes of models with random weights, and real texts whose lengths alone matter."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
+
+RANK = 8  # LoRA on the query and value projections, alpha twice that
+TARGETS = ("q_proj", "v_proj")
+MAX_LENGTH = 1024
+FIRST_ID = 3  # below stand padding, begin and end
+
+SHAPES = {
+    "tiny": {"hidden": 256, "layers": 5, "heads": 4, "key_heads": 2, "mlp": 768, "vocabulary": 4096},
+    "llama-15m": {"hidden": 288, "layers": 6, "heads": 6, "key_heads": 6, "mlp": 768, "vocabulary": 32_000},
+    "smollm2-135m": {"hidden": 576, "layers": 30, "heads": 9, "key_heads": 3, "mlp": 1536, "vocabulary": 49_152},
+    "qwen2.5-0.5b": {"hidden": 896, "layers": 24, "heads": 14, "key_heads": 2, "mlp": 4864, "vocabulary": 151_936},
+    "llama-3.2-1b": {"hidden": 2048, "layers": 16, "heads": 32, "key_heads": 8, "mlp": 8192, "vocabulary": 128_256},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One measurement: what is trained on what, for how many steps after those that warm up."""
+
+    shape: str
+    data: Literal["sst2", "dialogsum"]
+    method: Literal["lora", "full"]
+    grouped: bool
+    variant: str
+    """A contender's own word for the way that it is set: `best`, `plain` or an option."""
+    steps: int
+    warmup: int
+    batch_size: int
+    shared: str
+    threads: int
+
+    @property
+    def examples(self) -> int:
+        """Examples of one run, each seen once."""
+        return (self.steps + self.warmup) * self.batch_size
+
+
+def read(work: Workload) -> list[tuple[list[int], int]]:
+    """Returns (token ids, tokens of the prompt) of each example, the first ones of the train split that fit."""
+    shared = Path(work.shared)
+    tokenizer = AutoTokenizer.from_pretrained(shared / "models" / "gpt2_tokenizer")
+    vocabulary = SHAPES[work.shape]["vocabulary"]
+    rows: list[tuple[list[int], int]] = []
+    with (shared / "data" / work.data / "train.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if work.data == "sst2":
+                texts = (f"{record['sentence']}\nSentiment:", f" {record['label']}")
+            else:
+                texts = (f"{record['dialogue']}\nSummary:", f" {record['summary']}")
+            prompt, completion = (tokenizer(text, verbose=False)["input_ids"] for text in texts)
+            ids = [*prompt, *completion, tokenizer.eos_token_id]
+            if len(ids) <= MAX_LENGTH:
+                rows.append(([FIRST_ID + token % (vocabulary - FIRST_ID) for token in ids], len(prompt)))
+            if len(rows) == work.examples:
+                return rows
+    raise SystemExit(f"{work.data} has {len(rows)} examples, too few for {work.steps} steps of {work.batch_size}")
+
+
+def config(shape: str) -> LlamaConfig:
+    """Returns the configuration of a shape."""
+    size = SHAPES[shape]
+    return LlamaConfig(
+        hidden_size=size["hidden"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        num_key_value_heads=size["key_heads"],
+        intermediate_size=size["mlp"],
+        vocab_size=size["vocabulary"],
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=True,
+    )
+
+
+def base(work: Workload, *, dtype: torch.dtype, attention: str | None = None) -> PreTrainedModel:
+    """Returns the shape's model with random weights, the same for every contender."""
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config(work.shape), dtype=dtype, attn_implementation=attention)
+
+
+def flops(work: Workload, rows: list[tuple[list[int], int]]) -> float:
+    """Returns the operations that real tokens need: matrices, the head at supervised positions, attention.
+
+    A multiply-add counts 2. Forward takes 2 a weight; backward 2 for the activations and, where the body learns, 2 for
+    the weights. A frozen head or a tied one that learns is counted alike.
+    """
+    size = SHAPES[work.shape]
+    head_width = size["hidden"] // size["heads"]
+    attention_weights = size["hidden"] * (2 * size["hidden"] + 2 * size["key_heads"] * head_width)
+    body = size["layers"] * (attention_weights + 3 * size["hidden"] * size["mlp"])
+    factor = 4 if work.method == "lora" else 6
+    tokens = sum(len(ids) for ids, _ in rows)
+    supervised = sum(len(ids) - prompt for ids, prompt in rows)
+    pairs = sum(len(ids) * (len(ids) + 1) / 2 for ids, _ in rows)  # causal: each token sees itself and those before
+    attended = pairs * size["layers"] * size["hidden"] * 2  # scores, and the weighted values
+    return factor * (tokens * body + supervised * size["hidden"] * size["vocabulary"]) + 6 * attended

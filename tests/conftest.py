@@ -1,10 +1,12 @@
-"""What holds for every test: no network, one thread."""
+"""What holds for every test: no network, one thread, a cache of its own."""
 
 import os
 import sys
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["FORGETMENOT_CACHE"] = tempfile.mkdtemp(prefix="forgetmenot_tests_")
 
 import torch
 from absl import logging as absl_logging

@@ -56,7 +56,9 @@ def scores_of(tests: Sequence[ScoringSet], parts: Sequence[Scored]) -> Scoring:
 def data_module(*tests: ScoringSet, tokens: int) -> AdaptationData:
     """Returns the data of a run that only scores, in batches of at most `tokens`."""
     plan = Plan(lengths=torch.ones(1).numpy(), batch_size=1, micro_batch_tokens=tokens, seed=0)
-    return AdaptationData([], validation=tests[0], tests=tests, plan=plan, collator=collator_of(tiny("llama")))
+    return AdaptationData(
+        tests[0].rows, validation=tests[0], tests=tests, plan=plan, collator=collator_of(tiny("llama"))
+    )
 
 
 def test_answers_come_back_in_file_order_whatever_the_order_of_batches() -> None:
@@ -132,9 +134,8 @@ def test_a_test_by_the_trainer_gives_what_each_example_gives_alone(tokens: int) 
     module = AdaptationModule(model, facts=facts, tokenizer=word_tokenizer())
     trainer_of(scoring).test(module, data_module(data, tokens=tokens), verbose=False)
 
-    alone = [
-        answer(model, collator.prompts([p]), tokenizer=word_tokenizer(), max_new_tokens=4)[0] for p in data.prompts
-    ]
+    prompts = [data.rows.rows.prompt(i) for i in range(len(data.examples))]
+    alone = [answer(model, collator.prompts([p]), tokenizer=word_tokenizer(), max_new_tokens=4)[0] for p in prompts]
     with torch.no_grad():
         losses = [loss_sum(model, collator.rows([row]), facts).item() for row in data.rows.rows]
     assert scoring.answers["names"] == alone

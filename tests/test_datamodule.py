@@ -1,5 +1,6 @@
 """The data module: planned steps with their token counts, and scoring batches that miss no example."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,47 +9,42 @@ import torch
 from tiny_tasks import make_task
 
 from forgetmenot.data.collate import Collator
-from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Plan
-from forgetmenot.data.types import IGNORE_INDEX, Encoded, Example, ScoringBatch, Step
+from forgetmenot.data.rows import EncodedSplit, Rows
+from forgetmenot.data.types import IGNORE_INDEX, Example, ScoringBatch, Step
 from forgetmenot.datamodule import AdaptationData
 
 PAD, VIRTUAL, PROMPT = 0, 1000, 3  # a row is PROMPT tokens of prompt, then its completion; ids name the example
 EXAMPLES = 11
 
 
-def row(number: int) -> Encoded:
-    """Returns the row of an example, in which every token is 10 + its number and 2 to 5 of them are learned."""
-    learned = 2 + number % 4
-    ids = np.full(PROMPT + learned, 10 + number, dtype=np.int32)
-    labels = ids.copy()
-    labels[:PROMPT] = IGNORE_INDEX
-    return Encoded(input_ids=ids, labels=labels, num_tokens=len(ids))
+def split(numbers: Sequence[int]) -> EncodedSplit:
+    """Returns a row for each number: its example, whose every token is 10 + that, and 2 to 5 of them are learned."""
+    pairs = [([10 + number] * PROMPT, [10 + number] * (2 + number % 4)) for number in numbers]
+    rows = Rows.of(pairs, is_encoder_decoder=False)
+    return EncodedSplit(rows=rows, example_indices=np.asarray(numbers), truncated=0, dropped=0)
 
 
 def scoring(name: str, *, answers: bool = True, pieces: tuple[int, ...] = tuple(range(EXAMPLES))) -> ScoringSet:
     """Returns a set with one row per number in `pieces`: the example that the row belongs to."""
-    rows = tuple(row(number) for number in pieces)
     count = max(pieces) + 1
     return ScoringSet(
         task=make_task(name, metric="accuracy" if answers else "loss"),
         examples=tuple(Example(prompt="q", completion="a", references=("a",)) for _ in range(count)),
-        rows=EncodedSplit(rows=rows, example_indices=pieces, truncated=0, dropped=0),
-        prompts=tuple(row(number).input_ids[:PROMPT] for number in range(count)) if answers else (),
+        rows=split(pieces),
     )
 
 
 def data_module(
     *, tests: tuple[ScoringSet, ...] = (), rank: int = 0, world_size: int = 1, num_virtual_tokens: int = 0
 ) -> AdaptationData:
-    rows = [row(number) for number in range(EXAMPLES)]
-    lengths = np.asarray([each.num_tokens for each in rows])
+    train = split(range(EXAMPLES))
     data = AdaptationData(
-        EncodedSplit(rows=tuple(rows), example_indices=tuple(range(EXAMPLES)), truncated=0, dropped=0),
+        train,
         validation=scoring("quiz"),
         tests=tests or (scoring("quiz"),),
-        plan=Plan(lengths=lengths, batch_size=4, micro_batch_tokens=24, seed=0),
+        plan=Plan(lengths=train.lengths, batch_size=4, micro_batch_tokens=24, seed=0),
         collator=Collator(
             pad_id=PAD, num_virtual_tokens=num_virtual_tokens, first_virtual_id=VIRTUAL, decoder_start_id=None
         ),
@@ -71,7 +67,7 @@ def test_a_step_counts_its_supervised_tokens_once_over_all_ranks(world_size: int
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_a_step_counts_its_tokens_once_and_no_padding(world_size: int) -> None:
-    expected = sum(row(number).num_tokens for number in range(EXAMPLES))
+    expected = int(split(range(EXAMPLES)).lengths.sum())
     for rank in range(world_size):
         steps = data_module(rank=rank, world_size=world_size, num_virtual_tokens=2).train_dataloader()
         assert sum(step.num_tokens for step in steps) == expected
@@ -128,18 +124,6 @@ def test_pieces_of_one_text_all_carry_its_index() -> None:
     batches = list(data_module(tests=(scoring("text", answers=False, pieces=(0, 0, 1, 2, 2)),)).test_dataloader())
     assert sorted(scored(batches)) == [("text", 0), ("text", 0), ("text", 1), ("text", 2), ("text", 2)]
     assert all(batch.prompts is None for batch in batches)
-
-
-def test_an_example_of_several_rows_does_not_shift_the_prompts_behind_it() -> None:
-    batches = list(data_module(tests=(scoring("quiz", pieces=(0, 0, 1, 2)),)).test_dataloader())
-    answered = [
-        (index, int(prompt[-1]) - 10)
-        for batch in batches
-        if batch.prompts is not None
-        for index, prompt in zip(batch.indices, batch.prompts.input_ids_BT, strict=True)
-    ]
-    assert {index for index, _ in answered} == {0, 1, 2}
-    assert all(index == number for index, number in answered)
 
 
 @pytest.mark.parametrize("num_virtual_tokens", [0, 3])

@@ -7,8 +7,8 @@ import pytest
 from tiny_tasks import make_task
 from torch import nn
 
-from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
+from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.data.types import Example
 from forgetmenot.outcome import Measured, cost_section, method_section, metrics, objective, record_scores
 from forgetmenot.result import RunResult
@@ -19,9 +19,9 @@ NUM_EXAMPLES = 20
 def _set(name: str, *, metric: str = "accuracy") -> ScoringSet:
     """Twenty examples, each with an answer of its own: no constant answers more than one of them."""
     examples = tuple(Example(prompt="?", completion=str(i), references=(str(i),)) for i in range(NUM_EXAMPLES))
-    rows = EncodedSplit(rows=(), example_indices=(), truncated=0, dropped=0)
-    prompts = (np.zeros(3), np.zeros(5))
-    return ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=rows, prompts=prompts)
+    rows = Rows.of([([1] * 3, [2]), ([1] * 5, [2])], is_encoder_decoder=False)
+    split = EncodedSplit(rows=rows, example_indices=np.arange(2), truncated=0, dropped=0)
+    return ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=split)
 
 
 def _measured(**scores: float) -> Measured:

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from tiny_tasks import make_task
 
-from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
+from forgetmenot.data.rows import EncodedSplit
 from forgetmenot.data.types import Example
 from forgetmenot.record import folder_bytes, hardware, recording, write_predictions
 from forgetmenot.result import RunResult
@@ -18,7 +17,7 @@ from forgetmenot.result import RunResult
 def _scoring_set(name: str, *, metric: str = "accuracy") -> ScoringSet:
     examples = tuple(Example(prompt=f"größe {i}?\n", completion="gut", references=("gut", "ja")) for i in range(3))
     task = make_task(name, metric=metric)
-    return ScoringSet(task=task, examples=examples, rows=_no_rows(), prompts=(np.zeros(2),) * 3)
+    return ScoringSet(task=task, examples=examples, rows=_no_rows())
 
 
 def _no_rows() -> EncodedSplit:

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from tiny_models import collator_of, packing, rows_for, tiny
+from tiny_models import collator_of, packing, prompt_of, rows_for, tiny
 from tiny_tasks import make_task
 from tiny_training import LR, module_of
 from torch import Tensor
 from transformers import PreTrainedModel
 
 import forgetmenot.module
-from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Plan
-from forgetmenot.data.types import Batch, Encoded
+from forgetmenot.data.rows import EncodedSplit, Rows
+from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loss import loss_sum
 from forgetmenot.method.lora import Lora
@@ -71,11 +71,12 @@ def adapted(model: PreTrainedModel, *, dropout: float) -> PreTrainedModel:
 
 def data(micro_batch_tokens: int) -> AdaptationData:
     """Returns the examples as training data."""
-    rows = EncodedSplit(rows=tuple(examples()), example_indices=tuple(range(len(LENGTHS))), truncated=0, dropped=0)
-    nothing = EncodedSplit(rows=(), example_indices=(), truncated=0, dropped=0)
-    unscored = ScoringSet(task=make_task(), examples=(), rows=nothing, prompts=())
+    pairs = [(prompt_of(row).tolist(), row.labels[row.labels != IGNORE_INDEX].tolist()) for row in examples()]
+    rows = Rows.of(pairs, is_encoder_decoder=False)
+    train = EncodedSplit(rows=rows, example_indices=np.arange(len(LENGTHS)), truncated=0, dropped=0)
+    unscored = ScoringSet(task=make_task(), examples=(), rows=train)
     return AdaptationData(
-        rows,
+        train,
         validation=unscored,
         tests=(),
         plan=plan(micro_batch_tokens),

@@ -16,10 +16,9 @@ from benchmarks.contenders.measure import Stopwatch, workload
 from benchmarks.workload import RANK, TARGETS, Workload, base, config, read
 from forgetmenot.callbacks import Cost
 from forgetmenot.data.collate import Collator
-from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Plan
-from forgetmenot.data.types import IGNORE_INDEX, Encoded
+from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loggers import JsonlLogger
 from forgetmenot.method.base import Method
@@ -48,20 +47,13 @@ class Timed(Callback):
         self.watch.stepped()
 
 
-def encoded(ids: list[int], prompt: int) -> Encoded:
-    """Returns a row as the encoder makes it."""
-    labels = np.asarray(ids, dtype=np.int32)
-    labels[:prompt] = IGNORE_INDEX
-    return Encoded(input_ids=np.asarray(ids, dtype=np.int32), labels=labels, num_tokens=len(ids))
-
-
 def data_of(work: Workload, *, packs: bool) -> AdaptationData:
     """Returns the examples as training data."""
-    rows = tuple(encoded(*row) for row in read(work))
-    nothing = EncodedSplit(rows=(), example_indices=(), truncated=0, dropped=0)
-    unscored = ScoringSet(task=None, examples=(), rows=nothing, prompts=())  # type: ignore[arg-type]  # never scored
+    rows = Rows.of(((ids[:prompt], ids[prompt:]) for ids, prompt in read(work)), is_encoder_decoder=False)
+    split = EncodedSplit(rows=rows, example_indices=np.arange(len(rows)), truncated=0, dropped=0)
+    unscored = ScoringSet(task=None, examples=(), rows=split)  # type: ignore[arg-type]  # never scored
     plan = Plan(
-        lengths=np.asarray([row.num_tokens for row in rows]),
+        lengths=rows.lengths,
         batch_size=work.batch_size,
         micro_batch_tokens=micro_batch_tokens(config(work.shape), max_length=1024),
         seed=0,
@@ -69,7 +61,6 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
         packed=packs,
     )
     collator = Collator(pad_id=0, num_virtual_tokens=0, first_virtual_id=0, decoder_start_id=None, packs=packs)
-    split = EncodedSplit(rows=rows, example_indices=tuple(range(len(rows))), truncated=0, dropped=0)
     return AdaptationData(split, validation=unscored, tests=(), plan=plan, collator=collator)
 
 
@@ -100,9 +91,7 @@ def main() -> None:
         total_steps=data.plan.steps_per_epoch,
     )
     tokenizer = AutoTokenizer.from_pretrained(Path(work.shared) / "models" / "gpt2_tokenizer")
-    module = AdaptationModule(
-        method.apply(model).train(), facts=facts, tokenizer=tokenizer, optimization=optimization
-    )
+    module = AdaptationModule(method.apply(model).train(), facts=facts, tokenizer=tokenizer, optimization=optimization)
     watch = Stopwatch(work=work)
     progress = ProgressDisplay(Console(file=io.StringIO()), scoring="")
     logger = JsonlLogger(Path(tempfile.mkdtemp()) / "metrics.jsonl")

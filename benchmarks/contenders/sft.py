@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from benchmarks.contenders.measure import Stopwatch, workload
-from benchmarks.workload import Workload, read
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
+
+from benchmarks.contenders.measure import Stopwatch, workload
+from benchmarks.workload import Workload, read
 
 
 def tokenizer_for(work: Workload) -> PreTrainedTokenizerBase:

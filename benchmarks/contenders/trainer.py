@@ -28,7 +28,9 @@ class Timed(TrainerCallback):
 def main() -> None:
     """Trains the workload."""
     work = workload()
-    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * n + ids[n:]} for ids, n in read(work)]
+    rows = [
+        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * n + ids[n:]} for ids, n in read(work)
+    ]
     trainer = Trainer(
         model=adapted(work),
         args=TrainingArguments(**arguments(work)),

@@ -7,9 +7,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forgetmenot.data.collate import Collator
-from forgetmenot.data.encode import EncodedSplit
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Cut, Plan
+from forgetmenot.data.rows import EncodedSplit
 from forgetmenot.data.types import ScoringBatch, Step
 
 
@@ -44,11 +44,11 @@ class AdaptationData(LightningDataModule):
         rows = self.train.rows
         return Step(
             number=number,
-            examples=tuple(self.train.example_indices[index] for index in members),
+            examples=tuple(self.train.example_indices[members].tolist()),
             micro_batches=tuple(self.collator.rows([rows[index] for index in indices]) for indices, _ in cuts),
             weights=tuple(weight for _, weight in cuts),
-            supervised_tokens=sum(rows[index].num_supervised for index in members),
-            num_tokens=sum(rows[index].num_tokens for index in members),
+            supervised_tokens=int(rows.completion_lengths[members].sum()),
+            num_tokens=int(rows.lengths[members].sum()),
         )
 
     def halved(self, number: int) -> Step:
@@ -77,7 +77,7 @@ class AdaptationData(LightningDataModule):
         Returns this rank's, as many as every other rank's.
         """
         rank, world_size = self._rank()
-        answer = data.task.max_new_tokens if data.prompts else 0
+        answer = data.task.max_new_tokens if data.task.answers else 0
         lengths = data.rows.lengths + self.collator.num_virtual_tokens + answer
         whole = replace(self.plan, lengths=lengths, batch_size=len(lengths), packed=False, group_by_length=False)
         return whole.cuts(0, rank=rank, world_size=world_size)
@@ -126,12 +126,12 @@ class _Scoring(Dataset[ScoringBatch]):
 
     def __getitem__(self, number: int) -> ScoringBatch:
         data, (cut, weight) = self.batches[number]
-        indices = tuple(data.rows.example_indices[row] for row in cut)
+        rows = data.rows.rows
         return ScoringBatch(
             task=data.task.name,
-            indices=indices,
-            rows=self.collator.rows([data.rows.rows[row] for row in cut]),
-            prompts=self.collator.prompts([data.prompts[index] for index in indices]) if data.prompts else None,
+            indices=tuple(data.rows.example_indices[cut].tolist()),
+            rows=self.collator.rows([rows[row] for row in cut]),
+            prompts=self.collator.prompts([rows.prompt(row) for row in cut]) if data.task.answers else None,
             max_new_tokens=data.task.max_new_tokens,
             counted=weight > 0,
         )

@@ -92,14 +92,14 @@ def method_section(name: str, model: PreTrainedModel, *, lr: float, parameters: 
 
 def cost_section(cost: Cost, *, evaluate_seconds: float, target: ScoringSet, virtual_tokens: int) -> CostSection:
     """Returns the cost section; `target` tells how long the prompts are."""
-    lengths = [len(prompt) + virtual_tokens for prompt in target.prompts]
+    lengths = target.rows.rows.prompt_lengths
     return {
         "train_seconds": cost.train_seconds,
         "train_tokens": cost.train_tokens,
         "train_tokens_per_second": cost.train_tokens / cost.train_seconds if cost.train_seconds else None,
         "peak_memory_bytes": cost.peak_memory_bytes,
         "evaluate_seconds": evaluate_seconds,
-        "prompt_tokens_per_example": sum(lengths) / len(lengths) if lengths else None,
+        "prompt_tokens_per_example": float(lengths.mean()) + virtual_tokens if target.task.answers else None,
     }
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from forgetmenot.data.encode import EncodedSplit, Encoder
+from forgetmenot.data.encode import Encoder
+from forgetmenot.data.rows import EncodedSplit
 from forgetmenot.data.types import IGNORE_INDEX, Encoded, Example
 
 CAT = "the cat sat on the mat"
@@ -121,7 +122,7 @@ def test_a_training_example_whose_completion_does_not_fit_is_dropped_and_counted
     split = encoder(any_tokenizer, max_length=8).training_rows(
         [example("a", "bcdefghijk"), example("a", "b"), example("a", "bcdefghijk"), example("c", "d")]
     )
-    assert (split.dropped, split.truncated, split.example_indices) == (2, 0, (1, 3))
+    assert (split.dropped, split.truncated, split.example_indices.tolist()) == (2, 0, [1, 3])
 
 
 def test_the_longest_completion_that_leaves_one_token_of_prompt_is_kept(
@@ -139,13 +140,13 @@ def test_the_longest_completion_that_leaves_one_token_of_prompt_is_kept(
 def test_a_test_row_is_never_dropped(any_tokenizer: PreTrainedTokenizerFast) -> None:
     examples = [example("ab", "cdefghijklmnop"), example("a", "b")]
     split = encoder(any_tokenizer, max_length=8).scoring_rows(examples, max_new_tokens=2)
-    assert (split.dropped, split.truncated, split.example_indices) == (0, 1, (0, 1))
+    assert (split.dropped, split.truncated, split.example_indices.tolist()) == (0, 1, [0, 1])
     assert split.lengths.max() <= 8
 
 
 def test_a_test_prompt_leaves_room_for_the_answer(any_tokenizer: PreTrainedTokenizerFast) -> None:
     long = [example("abcdefghijklmnopq", "x")]
-    (prompt,) = encoder(any_tokenizer, max_length=12).prompts(long, max_new_tokens=5)
+    prompt = encoder(any_tokenizer, max_length=12).scoring_rows(long, max_new_tokens=5).rows.prompt(0)
     assert len(prompt) == 12 - 5
     assert prompt[-1] == ids_of(any_tokenizer, "q")[0]
 
@@ -156,8 +157,8 @@ def test_loss_and_answer_of_a_test_row_read_the_same_prompt(
 ) -> None:
     encode = encoder(any_tokenizer, max_length=12, is_encoder_decoder=is_encoder_decoder)
     long = [example("abcdefghijklmnopq", "x")]
-    row = only(encode.scoring_rows(long, max_new_tokens=5))
-    (prompt,) = encode.prompts(long, max_new_tokens=5)
+    split = encode.scoring_rows(long, max_new_tokens=5)
+    row, prompt = only(split), split.rows.prompt(0)
     read = row.input_ids if is_encoder_decoder else row.input_ids[: -len(learned(row))]
     assert read.tolist() == prompt.tolist()
 
@@ -186,12 +187,12 @@ def test_only_the_last_piece_ends_with_eos_and_none_is_too_long(
 def test_every_piece_names_its_example(tokenizer: PreTrainedTokenizerFast) -> None:
     examples = [example("", "abcdefghij"), example("", "a"), example("", "abcdefgh")]
     split = encoder(tokenizer, max_length=6).scoring_rows(examples, max_new_tokens=0)
-    assert split.example_indices == (0, 0, 0, 1, 2, 2)
+    assert split.example_indices.tolist() == [0, 0, 0, 1, 2, 2]
     assert split.lengths.tolist() == [row.num_tokens for row in split.rows]
 
 
 def test_no_examples_give_no_rows(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert encoder(tokenizer).training_rows([]).rows == ()
+    assert encoder(tokenizer).training_rows([]).rows[:] == []
 
 
 def test_an_encoder_reads_the_prompt_and_its_decoder_learns_the_completion(
@@ -218,3 +219,16 @@ def test_pieces_for_a_decoder_learn_every_token_once(any_tokenizer: PreTrainedTo
     encode = encoder(any_tokenizer, max_length=8, is_encoder_decoder=True)
     split = encode.training_rows([example("", "abcdefghijklmnop")])
     assert all_learned(split) == [*ids_of(any_tokenizer, "abcdefghijklmnop"), any_tokenizer.eos_token_id]
+
+
+def test_text_of_which_nothing_can_be_learned_is_dropped_and_counted(
+    tokenizer_without_bos: PreTrainedTokenizerFast,
+) -> None:
+    split = encoder(tokenizer_without_bos).training_rows([example("", ""), example("", "ab")])
+    assert (len(split.rows), split.dropped, split.example_indices.tolist()) == (1, 1, [1])
+
+
+def test_no_row_begins_with_a_label(tokenizer_without_bos: PreTrainedTokenizerFast) -> None:
+    row = only(encoder(tokenizer_without_bos).training_rows([example("", "abc")]))
+    assert row.labels[0] == IGNORE_INDEX
+    assert len(learned(row)) == row.num_tokens - 1

@@ -84,9 +84,9 @@ def test_data_without_test_split_is_an_error(tmp_path: Path) -> None:
 def test_scoring_sets_stand_in_order_with_the_target_first(encoder: Encoder) -> None:
     kept = TaskExamples(task=make_task(name="kept"), train=(), validation=(), test=examples(("m", "n"), ("o", "p")))
     run = encode_run(target(make_task()), [kept], encoder=encoder, embedding_rows=ROWS, seed=0)
-    assert [(data.task.name, len(data.rows.rows), len(data.prompts)) for data in run.tests] == [
-        ("quiz", 1, 1),
-        ("kept", 2, 2),
+    assert [(data.task.name, len(data.rows.rows)) for data in run.tests] == [
+        ("quiz", 1),
+        ("kept", 2),
     ]
     assert len(run.train.rows) == 2
 
@@ -120,7 +120,7 @@ def test_training_examples_of_which_none_fits_are_an_error(encoder: Encoder) -> 
 def test_each_task_is_cut_on_its_own_side(encoder: Encoder) -> None:
     long = examples(("abcdefghijklmnopqrstuvwxyz", "!"))
     left, right = (
-        encoder.tokenizer.decode(scoring_set(make_task(truncate=side), long, encoder=encoder).prompts[0])
+        encoder.tokenizer.decode(scoring_set(make_task(truncate=side), long, encoder=encoder).rows.rows.prompt(0))
         for side in ("left", "right")
     )
     assert (left, right) == ("<s>pqrstuvwxyz", "<s>abcdefghijk")
@@ -131,8 +131,7 @@ def test_a_token_that_the_model_has_no_embedding_for_is_an_error(encoder: Encode
         encode_run(target(make_task()), [], encoder=encoder, embedding_rows=5, seed=0)
 
 
-def test_a_task_scored_by_loss_alone_has_no_prompts_and_reserves_no_room(encoder: Encoder) -> None:
+def test_a_task_scored_by_loss_alone_reserves_no_room_for_an_answer(encoder: Encoder) -> None:
     data = scoring_set(make_task(metric="loss"), examples(("abcdefghijklmnopq", "!")), encoder=encoder)
-    assert data.prompts == ()
     assert data.rows.lengths.tolist() == [16]
     assert data.rows.truncated == 1

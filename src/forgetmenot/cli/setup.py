@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError, did_you_mean
+from forgetmenot.config.paths import cache_folder
 from forgetmenot.config.settings import Settings
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
@@ -83,6 +84,7 @@ class Setup:
             max_length=self.settings.max_length - self.method.virtual_tokens,
             truncate="left",
             is_encoder_decoder=self.facts.is_encoder_decoder,
+            cache=cache_folder() / "encoded",
         )
 
     @property

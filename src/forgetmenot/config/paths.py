@@ -19,6 +19,13 @@ def conf_folder() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "conf"
 
 
+def cache_folder() -> Path:
+    """Returns where work is kept for the next run: FORGETMENOT_CACHE, or the place that the system has for caches."""
+    own = os.environ.get("FORGETMENOT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(base) / "forgetmenot"
+
+
 def choices(group: str) -> list[str]:
     """Returns the names that conf/ has for a group; none where there is no such group."""
     return sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))

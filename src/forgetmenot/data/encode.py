@@ -4,46 +4,38 @@ A row is [BOS][prompt][completion][EOS] with the completion and EOS as labels; p
 max_length.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from forgetmenot.data.types import IGNORE_INDEX, Encoded, Example
+from forgetmenot.data.cache import encoded_once, key_of
+from forgetmenot.data.rows import EncodedSplit, Rows
+from forgetmenot.data.types import Example
 
-_CHUNK = 2048  # examples tokenized at once: bounds the memory that Python's lists of ids take
+_CHUNK = 2048  # examples tokenized at once, in parallel: bounds the memory that Python's lists of ids take
 
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedSplit:
-    """The rows of a split, each with the index of its example, and what did not fit."""
-
-    rows: tuple[Encoded, ...]
-    example_indices: tuple[int, ...]
-    truncated: int
-    dropped: int
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """The number of tokens of each row."""
-        return np.asarray([row.num_tokens for row in self.rows])
-
-    @property
-    def highest_id(self) -> int:
-        """The highest token id of all rows."""
-        return max((int(max(row.input_ids.max(), row.labels.max())) for row in self.rows), default=0)
+Pair = tuple[list[int], list[int]]
+"""The ids of a prompt and of its completion."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """Encodes for one model; `max_length` tokens hold prompt and completion, virtual tokens not among them."""
+    """Encodes for one model; `max_length` tokens hold prompt and completion, virtual tokens not among them.
+
+    What was encoded is kept in the folder `cache` and taken from there; None keeps nothing.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     truncate: Literal["left", "right"]
     is_encoder_decoder: bool
+    cache: Path | None = None
 
     def training_rows(self, examples: Sequence[Example]) -> EncodedSplit:
         """Returns training rows: a prompt too long is cut, an example whose completion alone is too long is dropped."""
@@ -53,46 +45,66 @@ class Encoder:
         """Returns rows to measure the loss on: none is dropped, and prompts leave room for `max_new_tokens`."""
         return self._rows(examples, reserve=max_new_tokens, keep_all=True)
 
-    def prompts(self, examples: Sequence[Example], *, max_new_tokens: int) -> list[np.ndarray]:
-        """Returns the prompts alone, cut as those of `scoring_rows`."""
-        return [self._fit(*pair, reserve=max_new_tokens)[0] for pair in self._pairs(examples)]
-
     def _rows(self, examples: Sequence[Example], *, reserve: int, keep_all: bool) -> EncodedSplit:
-        rows: list[Encoded] = []
-        indices: list[int] = []
+        if self.cache is None or not isinstance(self.tokenizer, PreTrainedTokenizerFast):  # others may hold any code
+            return self._encoded(examples, reserve=reserve, keep_all=keep_all)
+        settings = {
+            "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            "frame": [*self._bos, self._eos],
+            "max_length": self.max_length,
+            "truncate": self.truncate,
+            "is_encoder_decoder": self.is_encoder_decoder,
+            "reserve": reserve,
+            "keep_all": keep_all,
+        }
+        return encoded_once(
+            self.cache,
+            key_of(examples, settings),
+            make=lambda: self._encoded(examples, reserve=reserve, keep_all=keep_all),
+        )
+
+    def _encoded(self, examples: Sequence[Example], *, reserve: int, keep_all: bool) -> EncodedSplit:
+        tokens, prompts, completions, indices = array("i"), array("i"), array("i"), array("q")
         truncated = dropped = 0
-        for index, (prompt, completion) in enumerate(self._pairs(examples)):
-            if not len(prompt):
-                pieces = list(self._pieces(completion))
-                rows += pieces
-                indices += [index] * len(pieces)
-                continue
-            if len(completion) > self._longest_completion and not keep_all:
-                dropped += 1
-                continue
-            fitted = self._fit(prompt, completion, reserve=reserve)
-            rows.append(self._join(*fitted))
-            indices.append(index)
-            truncated += len(fitted[0]) < len(prompt) + self._frame or len(fitted[1]) < len(completion)
-        return EncodedSplit(rows=tuple(rows), example_indices=tuple(indices), truncated=truncated, dropped=dropped)
+        for index, (example, pair) in enumerate(zip(examples, self._pairs(examples), strict=True)):
+            pieces = [self._fit(*pair, reserve=reserve)] if example.prompt else list(self._pieces(pair[1]))
+            too_long = bool(example.prompt) and len(pair[1]) > self._longest_completion
+            kept = [] if too_long and not keep_all else [piece for piece in map(self._supervised, pieces) if piece[1]]
+            for prompt, completion in kept:
+                tokens.extend(prompt)
+                tokens.extend(completion)
+                prompts.append(len(prompt))
+                completions.append(len(completion))
+                indices.append(index)
+            dropped += not kept
+            truncated += bool(kept and example.prompt) and sum(map(len, pieces[0])) < sum(map(len, pair)) + self._frame
+        rows = Rows(
+            tokens=np.array(tokens, dtype=np.int32),
+            prompt_lengths=np.array(prompts, dtype=np.int32),
+            completion_lengths=np.array(completions, dtype=np.int32),
+            is_encoder_decoder=self.is_encoder_decoder,
+        )
+        return EncodedSplit(
+            rows=rows, example_indices=np.array(indices, dtype=np.int64), truncated=truncated, dropped=dropped
+        )
 
-    def _pairs(self, examples: Sequence[Example]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _pairs(self, examples: Sequence[Example]) -> Iterator[Pair]:
         """Yields each example's prompt and its completion with EOS."""
-        prompts = self._tokenize(example.prompt for example in examples)
-        completions = self._tokenize(example.completion for example in examples)
-        for prompt, completion in zip(prompts, completions, strict=True):
-            yield prompt, np.append(completion, self._eos).astype(np.int32)
+        for start in range(0, len(examples), _CHUNK):
+            chunk = examples[start : start + _CHUNK]
+            prompts = self._tokenize([example.prompt for example in chunk])
+            completions = self._tokenize([example.completion for example in chunk])
+            for prompt, completion in zip(prompts, completions, strict=True):
+                yield prompt, [*completion, self._eos]
 
-    def _tokenize(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        texts = list(texts)
-        for start in range(0, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
-            for ids in self.tokenizer(chunk, add_special_tokens=False, split_special_tokens=True, verbose=False)[
-                "input_ids"
-            ]:
-                yield np.asarray(ids, dtype=np.int32)
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        encoded = self.tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+        )
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
 
-    def _fit(self, prompt: np.ndarray, completion: np.ndarray, *, reserve: int) -> tuple[np.ndarray, np.ndarray]:
+    def _fit(self, prompt: list[int], completion: list[int], *, reserve: int) -> Pair:
         """Returns [BOS][prompt], an encoder's with EOS, and the completion.
 
         The prompt is cut so that the completion, and `reserve` tokens, fit behind it.
@@ -100,18 +112,14 @@ class Encoder:
         completion = completion[: self._longest_completion]
         space = max(1, self.max_length - max(len(completion), reserve) - self._frame)
         cut = prompt if len(prompt) <= space else prompt[-space:] if self.truncate == "left" else prompt[:space]
-        tail = self._eos if self.is_encoder_decoder else self._eos[:0]
-        return np.concatenate([self._bos, cut, tail]).astype(np.int32), completion
+        return [*self._bos, *cut, *([self._eos] if self.is_encoder_decoder else [])], completion
 
-    def _join(self, prompt: np.ndarray, completion: np.ndarray) -> Encoded:
-        length = len(prompt) + len(completion)
-        if self.is_encoder_decoder:
-            return Encoded(input_ids=prompt, labels=completion, num_tokens=length)
-        labels = np.full(length, IGNORE_INDEX, dtype=np.int32)
-        labels[len(prompt) :] = completion
-        return Encoded(input_ids=np.concatenate([prompt, completion]), labels=labels, num_tokens=length)
+    def _supervised(self, pair: Pair) -> Pair:
+        """Returns the pair without labels that nothing stands before: no position could predict them."""
+        prompt, completion = pair
+        return (prompt, completion) if prompt else (completion[:1], completion[1:])
 
-    def _pieces(self, text: np.ndarray) -> Iterator[Encoded]:
+    def _pieces(self, text: list[int]) -> Iterator[Pair]:
         """Cuts [BOS][text][EOS] into consecutive pieces.
 
         Each starts with the last token of the one before, as context only: so every token is a label once.
@@ -119,15 +127,11 @@ class Encoder:
         if self.is_encoder_decoder:
             size = self.max_length - 1  # the encoder reads one token, EOS
             for start in range(0, len(text), size):
-                piece = text[start : start + size]
-                yield Encoded(input_ids=self._eos, labels=piece, num_tokens=len(piece) + 1)
+                yield [self._eos], text[start : start + size]
             return
-        ids = np.concatenate([self._bos, text]).astype(np.int32)
+        ids = [*self._bos, *text]
         for start in range(0, max(1, len(ids) - 1), self.max_length - 1):
-            piece = ids[start : start + self.max_length]
-            labels = piece.copy()
-            labels[0] = IGNORE_INDEX  # nothing stands before it to predict it from
-            yield Encoded(input_ids=piece, labels=labels, num_tokens=len(piece))
+            yield ids[start : start + 1], ids[start + 1 : start + self.max_length]
 
     @property
     def _frame(self) -> int:
@@ -140,10 +144,10 @@ class Encoder:
         return self.max_length - self._frame - 1
 
     @property
-    def _bos(self) -> np.ndarray:
+    def _bos(self) -> list[int]:
         token = self.tokenizer.bos_token_id
-        return np.asarray([] if token is None else [token], dtype=np.int32)
+        return [] if token is None else [int(token)]
 
     @property
-    def _eos(self) -> np.ndarray:
-        return np.asarray([self.tokenizer.eos_token_id], dtype=np.int32)
+    def _eos(self) -> int:
+        return int(self.tokenizer.eos_token_id)

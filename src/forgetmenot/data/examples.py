@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forgetmenot.data.encode import EncodedSplit, Encoder
+from forgetmenot.data.encode import Encoder
 from forgetmenot.data.read import read
+from forgetmenot.data.rows import EncodedSplit
 from forgetmenot.data.task import Task
 from forgetmenot.data.types import Example, Record
 
@@ -23,12 +24,11 @@ class TaskExamples:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringSet:
-    """The examples that a score is taken over: rows for the loss, prompts to be answered (none for plain text)."""
+    """The examples that a score is taken over, and their rows; a task that answers has a row for each."""
 
     task: Task
     examples: tuple[Example, ...]
     rows: EncodedSplit
-    prompts: tuple[np.ndarray, ...]
 
 
 def read_examples(task: Task, *, seed: int) -> TaskExamples:
@@ -89,9 +89,4 @@ def scoring_set(task: Task, examples: Sequence[Example], *, encoder: Encoder) ->
     """Returns `examples` encoded to be scored."""
     encoder = replace(encoder, truncate=task.truncate)
     reserve = task.max_new_tokens if task.answers else 0
-    return ScoringSet(
-        task=task,
-        examples=tuple(examples),
-        rows=encoder.scoring_rows(examples, max_new_tokens=reserve),
-        prompts=tuple(encoder.prompts(examples, max_new_tokens=reserve)) if task.answers else (),
-    )
+    return ScoringSet(task=task, examples=tuple(examples), rows=encoder.scoring_rows(examples, max_new_tokens=reserve))

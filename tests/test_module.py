@@ -167,6 +167,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_one_sentence() -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_loss_that_is_not_finite_names_the_examples_of_its_step() -> None:
+    model = adapted(FULL, "llama")
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+
+    with pytest.raises(
+        ValueError, match=r"at step 0 \(training examples 0, 1, 2, 3, counted from 0\); no weights were"
+    ):
+        fit(module_of(model, "llama"), steps_of("llama", examples("llama"), cut=WHOLE))
+
+
+def test_what_the_loss_does_not_reach_is_named_after_the_first_step() -> None:
+    model = adapted(FULL, "llama")
+    for number in range(5):
+        model.register_parameter(f"idle_{number}", nn.Parameter(torch.ones(2)))
+
+    with pytest.raises(ValueError, match=r"must get a gradient .* got none for idle_0, idle_1, idle_2 and 2 more; "):
+        fit(module_of(model, "llama"), steps_of("llama", examples("llama"), cut=WHOLE))
+
+
 @pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])
 def test_a_checkpoint_holds_the_trained_weights_alone(method: Method, tmp_path: Path) -> None:
     model = adapted(method, "gpt2")

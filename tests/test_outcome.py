@@ -24,6 +24,11 @@ def _set(name: str, *, metric: str = "accuracy") -> ScoringSet:
     return ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=split)
 
 
+def _data() -> SimpleNamespace:
+    """What cost needs of a data module."""
+    return SimpleNamespace(tests=[_set("mood")], loading_seconds=0.5)
+
+
 def _measured(**scores: float) -> Measured:
     """Scores by task; the answers are right for the share that the score tells."""
     answers = {
@@ -124,16 +129,16 @@ def test_method_facts_count_what_is_trained_against_the_base() -> None:
 
 def test_cost_counts_virtual_tokens_into_the_prompts_length() -> None:
     cost = SimpleNamespace(train_seconds=2.0, train_tokens=10, peak_memory_bytes=7)
-    facts = cost_section(cost, evaluate_seconds=3.0, target=_set("mood"), virtual_tokens=20)  # type: ignore[arg-type]
+    facts = cost_section(cost, data=_data(), evaluate_seconds=3.0, virtual_tokens=20)  # type: ignore[arg-type]
     assert facts == {
-        "train_seconds": 2.0, "train_tokens": 10, "train_tokens_per_second": 5.0, "peak_memory_bytes": 7,
-        "evaluate_seconds": 3.0, "prompt_tokens_per_example": 24.0,
+        "train_seconds": 2.0, "loading_seconds": 0.5, "train_tokens": 10, "train_tokens_per_second": 5.0,
+        "peak_memory_bytes": 7, "evaluate_seconds": 3.0, "prompt_tokens_per_example": 24.0,
     }  # fmt: skip
 
 
 def test_cost_of_a_training_that_took_no_time_has_no_speed() -> None:
     cost = SimpleNamespace(train_seconds=0.0, train_tokens=0, peak_memory_bytes=None)
-    facts = cost_section(cost, evaluate_seconds=0.0, target=_set("mood"), virtual_tokens=0)  # type: ignore[arg-type]
+    facts = cost_section(cost, data=_data(), evaluate_seconds=0.0, virtual_tokens=0)  # type: ignore[arg-type]
     assert facts["train_tokens_per_second"] is None
 
 

@@ -1,5 +1,6 @@
 """The LightningDataModule: planned steps to train on, and batches of like lengths to score."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from forgetmenot.data.collate import Collator
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Cut, Plan
 from forgetmenot.data.rows import EncodedSplit
-from forgetmenot.data.types import ScoringBatch, Step
+from forgetmenot.data.types import Batch, ScoringBatch, Step
 
 
 class AdaptationData(LightningDataModule):
@@ -31,6 +32,8 @@ class AdaptationData(LightningDataModule):
         self.tests = tests
         self.plan = plan
         self.collator = collator
+        self.loading_seconds = 0.0
+        """What making training steps took so far: the time that training waited for data."""
 
     def train_dataloader(self) -> DataLoader[Step]:
         """Yields this rank's share of every step of the epoch."""
@@ -50,6 +53,12 @@ class AdaptationData(LightningDataModule):
             supervised_tokens=int(rows.completion_lengths[members].sum()),
             num_tokens=int(rows.lengths[members].sum()),
         )
+
+    def longest(self, tokens: int) -> Batch:
+        """Returns a batch of the longest training examples, of about `tokens` tokens and at least one row."""
+        longest = int(self.plan.lengths.argmax())
+        rows = max(1, tokens // int(self.plan.lengths[longest]))
+        return self.collator.rows([self.train.rows[longest]] * rows)
 
     def halved(self, number: int) -> Step:
         """Returns the step anew, with half as many tokens in its largest micro-batch, from now on in every step.
@@ -92,8 +101,11 @@ class _Steps(Dataset[Step]):
     def __init__(self, data: AdaptationData) -> None:
         self.data = data
 
-    def __getitem__(self, step: int) -> Step:
-        return self.data.step(step)
+    def __getitem__(self, number: int) -> Step:
+        started = time.perf_counter()
+        step = self.data.step(number)
+        self.data.loading_seconds += time.perf_counter() - started
+        return step
 
 
 class _EpochSteps(Sampler[int]):

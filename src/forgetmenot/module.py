@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from forgetmenot.data.types import IGNORE_INDEX, ScoringBatch, Step
+from forgetmenot.data.types import IGNORE_INDEX, Batch, ScoringBatch, Step
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import answer
 from forgetmenot.loss import loss_sum
@@ -125,6 +125,11 @@ class AdaptationModule(LightningModule):
     def test_step(self, batch: ScoringBatch, index: int) -> dict[str, Scored]:
         """Answers and sums the loss; a callback gathers and scores."""
         return {"scored": self._score(batch)}
+
+    def rehearse(self, batch: Batch) -> None:
+        """Takes `batch` through forward and backward, as a step would, on each rank alone."""
+        with self._without_sync():
+            self.manual_backward(loss_sum(self.model, batch, self.facts))
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Keeps only what is trained: checkpoints are adapter-sized where the base is frozen."""

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from forgetmenot.callbacks import Cost, Scoring
 from forgetmenot.data.examples import EncodedRun, ScoringSet, TaskExamples
+from forgetmenot.datamodule import AdaptationData
 from forgetmenot.forgetting import LOSS_ONLY, improvement, mean_forgetting, reason_not_counted
 from forgetmenot.metric import best_constant, per_answer
 from forgetmenot.result import CostSection, DataSection, MethodSection, RunResult, TaskSection
@@ -90,11 +91,13 @@ def method_section(name: str, model: PreTrainedModel, *, lr: float, parameters: 
     }
 
 
-def cost_section(cost: Cost, *, evaluate_seconds: float, target: ScoringSet, virtual_tokens: int) -> CostSection:
-    """Returns the cost section; `target` tells how long the prompts are."""
+def cost_section(cost: Cost, *, data: AdaptationData, evaluate_seconds: float, virtual_tokens: int) -> CostSection:
+    """Returns the cost section; the first test set tells how long the prompts are."""
+    target = data.tests[0]
     lengths = target.rows.rows.prompt_lengths
     return {
         "train_seconds": cost.train_seconds,
+        "loading_seconds": data.loading_seconds,
         "train_tokens": cost.train_tokens,
         "train_tokens_per_second": cost.train_tokens / cost.train_seconds if cost.train_seconds else None,
         "peak_memory_bytes": cost.peak_memory_bytes,

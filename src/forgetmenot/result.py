@@ -58,9 +58,13 @@ class DataSection(TypedDict):
 
 
 class CostSection(TypedDict):
-    """What the run cost: `train_seconds` in optimizer steps alone, `train_tokens` unpadded."""
+    """What the run cost: `train_seconds` in optimizer steps alone, `train_tokens` unpadded.
+
+    `loading_seconds` is what training waited for data, on rank 0.
+    """
 
     train_seconds: float
+    loading_seconds: float
     train_tokens: int
     train_tokens_per_second: float | None
     peak_memory_bytes: int | None

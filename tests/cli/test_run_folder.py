@@ -46,8 +46,8 @@ SECTIONS = {
         "dropped": int,
     },
     "cost": {
-        "train_seconds": float, "train_tokens": int, "train_tokens_per_second": float, "peak_memory_bytes": int,
-        "evaluate_seconds": float, "prompt_tokens_per_example": float,
+        "train_seconds": float, "loading_seconds": float, "train_tokens": int, "train_tokens_per_second": float,
+        "peak_memory_bytes": int, "evaluate_seconds": float, "prompt_tokens_per_example": float,
     },
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ def _result() -> RunResult:
         data={"name": "mood"},
         cost={
             "train_seconds": 41.0,
+            "loading_seconds": 0.41,
             "train_tokens": 51_200,
             "train_tokens_per_second": 1277.4,
             "peak_memory_bytes": 910_000_000,
@@ -72,8 +73,8 @@ def test_a_run_in_which_nothing_counts_says_so_and_not_zero() -> None:
 
 def test_the_cost_is_one_sentence_with_units() -> None:
     assert cost_sentence(_result()) == (
-        "Trained 0.8% of 4.7 M parameters in 41 s (1,277 tokens a second, peak memory 0.91 GB), "
-        "scored in 12 s, saved 0.15 MB."
+        "Trained 0.8% of 4.7 M parameters in 41 s (1,277 tokens a second, 1.0% of it waiting for data, "
+        "peak memory 0.91 GB), scored in 12 s, saved 0.15 MB."
     )
 
 

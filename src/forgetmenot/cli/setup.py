@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
+import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch.optim import Optimizer
@@ -23,6 +24,7 @@ from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
 from forgetmenot.model.facts import ModelFacts, read_facts
 from forgetmenot.model.load import Model, empty_model, load_tokenizer, lr_scale, read_config
+from forgetmenot.model.options import check_liger
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
@@ -88,6 +90,11 @@ class Setup:
         )
 
     @property
+    def liger(self) -> bool:
+        """Whether Liger's kernels are used: they are written for accelerators."""
+        return self.model.liger and torch.accelerator.is_available() and self.trainer.get("accelerator") != "cpu"
+
+    @property
     def packs(self) -> bool:
         """Whether rows stand behind each other without padding; a chosen kernel gets padded ones."""
         return self.facts.packs and self.model.attention == "auto"
@@ -127,7 +134,7 @@ def set_up(config: DictConfig) -> Setup:
     _check_lengths(settings, facts, method=method, tasks=(target, *retained))
     method.apply(empty_model(model, model_config))  # one that does not fit the model says so before weights are read
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
-    return Setup(
+    setup = Setup(
         settings=settings,
         model=model,
         model_config=model_config,
@@ -147,6 +154,11 @@ def set_up(config: DictConfig) -> Setup:
         precision=choose_precision(settings.precision),
         micro_batch_tokens=_micro_batch_tokens(settings, model_config),
     )
+    if setup.liger:
+        check_liger()
+    elif model.liger:
+        warnings.warn("model.liger has no effect on a CPU: its kernels are written for accelerators", stacklevel=2)
+    return setup
 
 
 def _settings(config: DictConfig) -> Settings:

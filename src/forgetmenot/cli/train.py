@@ -22,6 +22,7 @@ from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, open_logger, quiet_libraries
 from forgetmenot.model.load import load
+from forgetmenot.model.options import checkpoint_activations, compile_blocks, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.module import AdaptationModule, Optimization
 from forgetmenot.outcome import Measured, cost_section, data_section, method_section, metrics, objective, record_scores
@@ -30,6 +31,7 @@ from forgetmenot.record import folder_bytes, hardware, on_rank_zero, recording, 
 from forgetmenot.report.table import print_result
 from forgetmenot.result import RunResult
 from forgetmenot.trainer import base_dtype, build_trainer, ctrl_c_interrupts, selection, take_best
+from forgetmenot.trial import MicroBatchTrial
 
 
 def run(config: DictConfig) -> float | None:
@@ -55,11 +57,12 @@ def run(config: DictConfig) -> float | None:
         module, data = _adapted(setup, encoded)
         result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
         cost, scoring = Cost(), Scoring(validation=encoded.validation, tests=encoded.tests)
-        chosen = selection(setup.settings, setup.monitor, folder)
+        chosen = [*selection(setup.settings, setup.monitor, folder), *_trial(setup)]
         trainer = _trainer(setup, [cost, scoring, *chosen], loggers, console=console, epoch=data.plan.steps_per_epoch)
         try:
             with ctrl_c_interrupts():
                 trainer.fit(module, data)
+                on_rank_zero(save_config)(config, folder, micro_batch_tokens=data.plan.micro_batch_tokens)
                 judge = _trainer(setup, [scoring], [], console=console)  # without loggers: these scores are of no step
                 validation = judge.validate(module, data, verbose=False)[0]
                 if take_best(trainer, module, last=validation):
@@ -69,7 +72,7 @@ def run(config: DictConfig) -> float | None:
             result.cost = cost_section(
                 cost,
                 evaluate_seconds=before.seconds + scoring.test_seconds,
-                target=encoded.tests[0],
+                data=data,
                 virtual_tokens=setup.method.virtual_tokens,
             )
         after = Measured.of(scoring)
@@ -90,6 +93,11 @@ def run(config: DictConfig) -> float | None:
         if sync_line:
             console.print(f"W&B kept the run offline; to upload it: {sync_line}", soft_wrap=True, markup=False)
     return objective(setup.objective, result=result, validation=validation)
+
+
+def _trial(setup: Setup) -> list[Callback]:
+    """Returns what finds micro_batch_tokens by trial, where it was not given."""
+    return [MicroBatchTrial()] if setup.settings.micro_batch_tokens == "auto" else []
 
 
 def _encoded(setup: Setup) -> EncodedRun:
@@ -119,6 +127,10 @@ def _adapted(setup: Setup, encoded: EncodedRun) -> tuple[AdaptationModule, Adapt
     seed_everything(setup.settings.seed, verbose=False)
     model = setup.method.apply(_base(setup))
     model.train()
+    if setup.model.activation_checkpointing:
+        checkpoint_activations(model)
+    if setup.model.compile:
+        compile_blocks(model)
     penalties = [regularizer.prepare(model) for regularizer in setup.regularizers]
     data = _data(setup, encoded, virtual_tokens=setup.method.virtual_tokens)
     optimization = Optimization(
@@ -140,6 +152,8 @@ def _base(setup: Setup) -> PreTrainedModel:
     base = load(setup.model, config=setup.model_config, dtype=dtype, seed=setup.settings.seed)
     if setup.packs:
         use_packed_attention(base)
+    if setup.liger:
+        use_liger_kernels(base)
     return base
 
 

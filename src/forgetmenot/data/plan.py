@@ -35,6 +35,12 @@ class Plan:
         """Steps in one pass over the examples; the last may be smaller."""
         return -(-len(self.lengths) // self.batch_size)
 
+    @property
+    def largest_step(self) -> int:
+        """The most tokens that a step can come to, padding among them."""
+        longest = np.sort(self.lengths)[-self.batch_size :]
+        return int(longest.sum() if self.packed else len(longest) * longest[-1])
+
     def examples(self, step: int) -> np.ndarray:
         """Returns the indices of the examples that form `step`, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)

@@ -39,7 +39,10 @@ class Model:
     lr_scale: float | Literal["auto"]
     trust_remote_code: bool
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"]
-    """transformers' attn_implementation; auto leaves the choice to it."""
+    """transformers' attn_implementation; auto packs rows where it can, and else leaves the choice to transformers."""
+    activation_checkpointing: bool = False
+    compile: bool = False
+    liger: bool = False
 
     def __post_init__(self) -> None:
         if self.lr_scale != "auto" and not self.lr_scale > 0:

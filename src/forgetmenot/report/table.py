@@ -47,10 +47,11 @@ def cost_sentence(result: RunResult) -> str:
     speed = _number(cost["train_tokens_per_second"], ",.0f") or "unknown"
     memory = cost["peak_memory_bytes"]
     peak = "unknown" if memory is None else f"{memory / 1e9:.2f} GB"
-    saved = method["saved_bytes"]
+    saved, waited = method["saved_bytes"], cost["loading_seconds"] / (cost["train_seconds"] or 1)
     return (
         f"Trained {method['trainable_percent']:.1f}% of {result.model['parameters'] / 1e6:.1f} M parameters "
-        f"in {cost['train_seconds']:.0f} s ({speed} tokens a second, peak memory {peak}), "
+        f"in {cost['train_seconds']:.0f} s ({speed} tokens a second, {waited:.1%} of it waiting for data, "
+        f"peak memory {peak}), "
         f"scored in {cost['evaluate_seconds']:.0f} s, saved {(saved or 0) / 1e6:.2f} MB."
     )
 

@@ -25,6 +25,25 @@ test: install ## runs the fast tests (CPU, offline)
 test-slow: install ## runs the slow tests, and those that need ../shared where it is there
 	$(BIN)/python -m pytest -m 'slow or real'
 
+bench-env: .venv-bench/installed ## makes .venv-bench: this project and the peers it is measured against
+
+.venv-bench/installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable . -r benchmarks/requirements.txt
+	@touch $@
+
+BENCH ?=
+bench: bench-env ## measures training speed beside peers; BENCH="--json FILE --settings ..."
+	.venv-bench/bin/python -m benchmarks.train_speed $(BENCH)
+	.venv-bench/bin/python -m benchmarks.plan_speed
+
+bench-gpu: bench-env ## the same on a GPU, at larger shapes, with Liger's kernels
+	.venv-bench/bin/python -m pip install --quiet liger-kernel
+	.venv-bench/bin/python -m benchmarks.train_speed $(BENCH)
+
+test-gpu: install ## runs the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
 check: install ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,6 +54,6 @@ format: install ## formats the code
 	$(BIN)/ruff format .
 
 clean: ## removes .venv and caches; runs in outputs/ stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache dist
 
-.PHONY: help install first-run test test-slow check format clean
+.PHONY: help install first-run test test-slow test-gpu bench-env bench bench-gpu check format clean

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 RANK = 8  # LoRA on the query and value projections, alpha twice that
 TARGETS = ("q_proj", "v_proj")
 MAX_LENGTH = 1024
+POOL = 3200  # examples that steps are drawn from: enough for peers to group 50 batches of 16 by length
 FIRST_ID = 3  # below stand padding, begin and end
 
 SHAPES = {
@@ -35,17 +36,19 @@ class Workload:
     steps: int
     warmup: int
     batch_size: int
+    seed: int
+    """Draws the examples of each step out of the pool."""
     shared: str
     threads: int
 
     @property
-    def examples(self) -> int:
-        """Examples of one run, each seen once."""
-        return (self.steps + self.warmup) * self.batch_size
+    def max_steps(self) -> int:
+        """Optimizer steps that are taken in all."""
+        return self.steps + self.warmup
 
 
 def read(work: Workload) -> list[tuple[list[int], int]]:
-    """Returns (token ids, tokens of the prompt) of each example, the first ones of the train split that fit."""
+    """Returns (token ids, tokens of the prompt) of the first POOL examples of the train split that fit."""
     shared = Path(work.shared)
     tokenizer = AutoTokenizer.from_pretrained(shared / "models" / "gpt2_tokenizer")
     vocabulary = SHAPES[work.shape]["vocabulary"]
@@ -61,9 +64,9 @@ def read(work: Workload) -> list[tuple[list[int], int]]:
             ids = [*prompt, *completion, tokenizer.eos_token_id]
             if len(ids) <= MAX_LENGTH:
                 rows.append(([FIRST_ID + token % (vocabulary - FIRST_ID) for token in ids], len(prompt)))
-            if len(rows) == work.examples:
-                return rows
-    raise SystemExit(f"{work.data} has {len(rows)} examples, too few for {work.steps} steps of {work.batch_size}")
+            if len(rows) == POOL:
+                break
+    return rows
 
 
 def config(shape: str) -> LlamaConfig:
@@ -90,19 +93,19 @@ def base(work: Workload, *, dtype: torch.dtype, attention: str | None = None) ->
     return AutoModelForCausalLM.from_config(config(work.shape), dtype=dtype, attn_implementation=attention)
 
 
-def flops(work: Workload, rows: list[tuple[list[int], int]]) -> float:
-    """Returns the operations that real tokens need: matrices, the head at supervised positions, attention.
+def flops_per_token(work: Workload, rows: list[tuple[list[int], int]]) -> float:
+    """Returns the operations that a real token needs on average: matrices, the head at supervised positions, attention.
 
-    A multiply-add counts 2. Forward takes 2 a weight; backward 2 for the activations and, where the body learns, 2 for
-    the weights. A frozen head or a tied one that learns is counted alike.
+    A multiply-add counts 2. A pass forward takes 2 a weight and one backward 2 more for the activations, and where the
+    body learns 2 for its weights: so 4 or 6. Attention is counted at true lengths, 4 or 6 alike.
     """
     size = SHAPES[work.shape]
     head_width = size["hidden"] // size["heads"]
-    attention_weights = size["hidden"] * (2 * size["hidden"] + 2 * size["key_heads"] * head_width)
-    body = size["layers"] * (attention_weights + 3 * size["hidden"] * size["mlp"])
-    factor = 4 if work.method == "lora" else 6
+    projections = size["hidden"] * (2 * size["hidden"] + 2 * size["key_heads"] * head_width)
+    body = size["layers"] * (projections + 3 * size["hidden"] * size["mlp"])
     tokens = sum(len(ids) for ids, _ in rows)
     supervised = sum(len(ids) - prompt for ids, prompt in rows)
-    pairs = sum(len(ids) * (len(ids) + 1) / 2 for ids, _ in rows)  # causal: each token sees itself and those before
-    attended = pairs * size["layers"] * size["hidden"] * 2  # scores, and the weighted values
-    return factor * (tokens * body + supervised * size["hidden"] * size["vocabulary"]) + 6 * attended
+    pairs = sum(len(ids) * (len(ids) + 1) / 2 for ids, _ in rows)  # causal: a token sees itself and those before
+    attention = pairs * size["layers"] * size["hidden"] * 2  # multiply-adds of scores and of weighted values
+    factor = 4 if work.method == "lora" else 6
+    return factor * (tokens * body + supervised * size["hidden"] * size["vocabulary"] + attention) / tokens

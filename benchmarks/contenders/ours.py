@@ -56,7 +56,7 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
         lengths=rows.lengths,
         batch_size=work.batch_size,
         micro_batch_tokens=micro_batch_tokens(config(work.shape), max_length=1024),
-        seed=0,
+        seed=work.seed,
         group_by_length=work.grouped,
         packed=packs,
     )
@@ -88,7 +88,7 @@ def main() -> None:
         lr=1e-4,
         weight_decay=0.01,
         clip_norm=1.0,
-        total_steps=data.plan.steps_per_epoch,
+        total_steps=work.max_steps,
     )
     tokenizer = AutoTokenizer.from_pretrained(Path(work.shared) / "models" / "gpt2_tokenizer")
     module = AdaptationModule(method.apply(model).train(), facts=facts, tokenizer=tokenizer, optimization=optimization)
@@ -100,7 +100,7 @@ def main() -> None:
         precision=precision,
         callbacks=[Cost(), progress, Timed(watch)],
         loggers=[logger],
-        max_epochs=1,
+        max_steps=work.max_steps,
     )
     trainer.fit(module, data)
     assert torch.isfinite(trainer.callback_metrics["train/loss"])

@@ -29,11 +29,10 @@ def main() -> None:
     for p in learned:
         p.data = p.data.float()
     optimizer = AdamW(learned, lr=1e-4, weight_decay=0.01, fused=True)
-    steps = data.plan.steps_per_epoch
-    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+    schedule = get_linear_schedule_with_warmup(optimizer, work.max_steps // 10, work.max_steps)
     watch = Stopwatch(work=work)
     watch.watch(model)
-    for number in range(steps):
+    for number in range(work.max_steps):
         step = data.step(number).to(device())
         with torch.autocast(device().type, torch.bfloat16):
             for batch in step.micro_batches:

@@ -5,7 +5,7 @@ import tempfile
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.contenders.measure import Stopwatch, workload
 from benchmarks.contenders.sft import tokenizer_for
@@ -60,7 +60,8 @@ def arguments(work: Workload) -> dict[str, object]:
     return {
         "output_dir": tempfile.mkdtemp(),
         "per_device_train_batch_size": work.batch_size,
-        "num_train_epochs": 1,
+        "max_steps": work.max_steps,
+        "seed": work.seed,
         "learning_rate": 1e-4,
         "weight_decay": 0.01,
         "max_grad_norm": 1.0,
@@ -75,8 +76,6 @@ def arguments(work: Workload) -> dict[str, object]:
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
 
-
-__all__ = ["PreTrainedTokenizerFast"]
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,56 @@
+"""What only a GPU can show: packed attention by its kernels, and runs that train there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import collator_of, facts_of, packing, rows_for, tiny
+from tiny_runs import finish, read_result
+
+from forgetmenot.loss import loss_sum
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+LENGTHS = [(9, 3), (2, 5), (5, 1), (4, 4), (12, 2), (30, 9)]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_rows_have_the_loss_and_gradient_of_padded_ones(family: str, dtype: torch.dtype) -> None:
+    model = tiny(family).to("cuda", dtype)
+    facts, rows = facts_of(tiny(family)), rows_for(tiny(family), LENGTHS)
+    gradients, losses = [], []
+    for packs in (False, True):
+        own = packing(model) if packs else model
+        batch = collator_of(tiny(family), packs=packs).rows(rows).to(torch.device("cuda"))
+        loss = loss_sum(own, batch, facts)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten().float() for p in own.parameters() if p.grad is not None]))
+    most = 1e-4 if dtype == torch.float32 else 3e-2
+    assert losses[1] == pytest.approx(losses[0], rel=most)
+    assert (gradients[0] - gradients[1]).norm() <= most * gradients[0].norm()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["method=lora"],
+        ["method=full"],
+        ["method=prompt"],
+        ["method=lora", "model.activation_checkpointing=true"],
+        ["method=lora", "model.compile=true"],
+        ["method=lora", "micro_batch_tokens=300"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_on_a_gpu_learns_and_says_what_it_used(arguments: list[str], tmp_path: Path) -> None:
+    run = finish(["trainer=gpu", "logger=none", "epochs=1", "max_steps=60", *arguments], tmp_path)
+    assert run.code == 0, run.stderr
+    result = read_result(run.folder)
+    assert result["hardware"]["precision"] == "bf16"
+    assert result["tasks"]["sentiment"]["after"]["loss"] < result["tasks"]["sentiment"]["before"]["loss"]
+    assert result["cost"]["peak_memory_bytes"] > 0
+    assert "micro_batch_tokens: auto" not in (run.folder / "config.yaml").read_text(encoding="utf-8")

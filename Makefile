@@ -25,11 +25,16 @@ test: install ## runs the fast tests (CPU, offline)
 test-slow: install ## runs the slow tests, and those that need ../shared where it is there
 	$(BIN)/python -m pytest -m 'slow or real'
 
-bench-env: .venv-bench/installed ## makes .venv-bench: this project and the peers it is measured against
+bench-env: .venv-bench/installed .venv-bench-litgpt/installed ## makes environments of the peers we are measured against
 
 .venv-bench/installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable . -r benchmarks/requirements.txt
+	@touch $@
+
+.venv-bench-litgpt/installed: benchmarks/requirements-litgpt.txt
+	$(PYTHON) -m venv .venv-bench-litgpt
+	.venv-bench-litgpt/bin/python -m pip install --quiet -r benchmarks/requirements-litgpt.txt
 	@touch $@
 
 BENCH ?=
@@ -54,6 +59,6 @@ format: install ## formats the code
 	$(BIN)/ruff format .
 
 clean: ## removes .venv and caches; runs in outputs/ stay
-	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache dist
+	rm -rf .venv .venv-bench .venv-bench-litgpt .mypy_cache .ruff_cache .pytest_cache dist
 
 .PHONY: help install first-run test test-slow test-gpu bench-env bench bench-gpu check format clean

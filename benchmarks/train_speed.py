@@ -1,7 +1,7 @@
 """Training speed beside peers: each contender in a process of its own, in turn, so that all see the same machine.
 
-make bench-env                             an environment with the peers
-make bench                                 every setting, about an hour on 2 cores; --json FILE keeps the figures
+make bench-env                             environments with the peers
+make bench                                 every setting, hours on 2 cores; BENCH="--json FILE" keeps the figures
 python -m benchmarks.train_speed --settings llama-15m:lora:sst2:grouped
 """
 
@@ -22,7 +22,9 @@ import torch
 from benchmarks.workload import SHAPES, Workload, flops_per_token, read
 
 REPEATS = 3
-STEPS = {"sst2": (30, 3), "dialogsum": (6, 1)}  # measured, and before them to warm up
+STEPS = {"sst2": (30, 3), "dialogsum": (4, 1)}  # measured, and before them to warm up
+STEPS_OF_LARGE = {"sst2": (8, 1), "dialogsum": (2, 1)}  # of shapes that take seconds a step on a CPU
+LARGE = 500  # hidden size from which a shape is one of them
 SETTINGS = (
     *(f"llama-15m:lora:{data}:{grouped}" for data in ("sst2", "dialogsum") for grouped in ("grouped", "mixed")),
     *(f"smollm2-135m:lora:{data}:grouped" for data in ("sst2", "dialogsum")),
@@ -35,8 +37,14 @@ GPU_SETTINGS = tuple(
     for method in ("lora", "full")
     for data in ("sst2", "dialogsum")
 )
-VARIANTS = {"trainer": ("best", "sdpa"), "sft": ("best", "sdpa", "padding_free")}
+VARIANTS = {
+    "trainer": ("best", "sdpa"),
+    "sft": ("best", "sdpa", "padding_free", "packing"),
+    "litgpt": ("best",),
+}
 """Ways to set a peer that are tried once for each setting: the fastest is repeated."""
+GPU_VARIANTS = {"trainer": ("best", "sdpa", "liger"), "sft": ("sdpa", "padding_free", "packing", "liger")}
+LITGPT = Path(".venv-bench-litgpt/bin/python")  # its dependencies and transformers 5's exclude each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +66,7 @@ def main() -> None:
     measured = []
     for setting in options.settings:
         work = workload(setting, options)
-        entries = list(contest(work, peers=options.peers))
+        entries = list(contest(work, peers=[peer for peer in options.peers if can_train(peer, work)]))
         print_table(setting, entries, work=work, peak=peak)
         measured.append({"setting": setting, "peak_flops": peak, "entries": [asdict(entry) for entry in entries]})
         if options.json:
@@ -70,7 +78,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = GPU_SETTINGS if torch.cuda.is_available() else SETTINGS
     parser.add_argument("--settings", nargs="+", default=default, help="shape:method:data:grouped or mixed")
-    parser.add_argument("--peers", nargs="*", default=["trainer", "sft"], choices=["trainer", "sft"])
+    parser.add_argument("--peers", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--shared", default="../shared", help="the folder with data/ and models/")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -82,18 +90,27 @@ def workload(setting: str, options: argparse.Namespace) -> Workload:
     shape, method, data, grouped = setting.split(":")
     if shape not in SHAPES or data not in STEPS:
         raise SystemExit(f"a setting must be shape:method:data:grouped of {', '.join(SHAPES)}, got {setting}")
-    steps, warmup = STEPS[data]
+    large = SHAPES[shape]["hidden"] >= LARGE and not torch.cuda.is_available()
+    steps, warmup = (STEPS_OF_LARGE if large else STEPS)[data]
     return Workload(
         shape=shape, data=data, method=method, grouped=grouped == "grouped", variant="best", steps=steps,
         warmup=warmup, batch_size=16, seed=0, shared=str(Path(options.shared).resolve()), threads=options.threads,
     )  # fmt: skip
 
 
+def can_train(peer: str, work: Workload) -> bool:
+    """Tells whether a peer takes the workload and is installed; litgpt is measured with LoRA, on CPUs."""
+    if peer != "litgpt":
+        return True
+    return work.method == "lora" and not torch.cuda.is_available() and LITGPT.exists()
+
+
 def contest(work: Workload, *, peers: list[str]) -> Iterator[Entry]:
     """Yields what each contender reached: peers first tried in every variant, then all in turn, REPEATS times."""
     chosen = {"ours": "best", "plain": "best"}
+    variants = GPU_VARIANTS if torch.cuda.is_available() else VARIANTS
     for peer in peers:
-        trials = {variant: run(peer, replace(work, variant=variant)) for variant in VARIANTS[peer]}
+        trials = {variant: run(peer, replace(work, variant=variant)) for variant in variants[peer]}
         chosen[peer] = max(trials, key=lambda variant: trials[variant]["tokens_per_second"])
         as_it_comes = run(peer, replace(work, variant="plain", steps=max(2, work.steps // 3)))
         yield entry(peer, "as it comes", [as_it_comes])
@@ -108,8 +125,9 @@ def contest(work: Workload, *, peers: list[str]) -> Iterator[Entry]:
 def run(contender: str, work: Workload) -> dict[str, float]:
     """Returns what one process measured."""
     started = time.perf_counter()
+    python = str(LITGPT) if contender == "litgpt" else sys.executable
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"benchmarks.contenders.{contender}", json.dumps(asdict(work))],
+        [python, "-W", "ignore", "-m", f"benchmarks.contenders.{contender}", json.dumps(asdict(work))],
         env={**os.environ, "OMP_NUM_THREADS": str(work.threads), "HF_HUB_OFFLINE": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

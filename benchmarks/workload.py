@@ -1,12 +1,14 @@
-"""What every contender trains on: shapes of models with random weights, and real texts whose lengths alone matter."""
+"""What every contender trains on: shapes of models, and real texts whose lengths alone matter.
+
+Imported in the environment of every contender, so it needs nothing that one of them lacks.
+"""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
+from tokenizers import Tokenizer
 
 RANK = 8  # LoRA on the query and value projections, alpha twice that
 TARGETS = ("q_proj", "v_proj")
@@ -50,7 +52,8 @@ class Workload:
 def read(work: Workload) -> list[tuple[list[int], int]]:
     """Returns (token ids, tokens of the prompt) of the first POOL examples of the train split that fit."""
     shared = Path(work.shared)
-    tokenizer = AutoTokenizer.from_pretrained(shared / "models" / "gpt2_tokenizer")
+    tokenizer = Tokenizer.from_file(str(shared / "models" / "gpt2_tokenizer" / "tokenizer.json"))
+    end = tokenizer.token_to_id("<|endoftext|>")
     vocabulary = SHAPES[work.shape]["vocabulary"]
     rows: list[tuple[list[int], int]] = []
     with (shared / "data" / work.data / "train.jsonl").open(encoding="utf-8") as lines:
@@ -60,37 +63,13 @@ def read(work: Workload) -> list[tuple[list[int], int]]:
                 texts = (f"{record['sentence']}\nSentiment:", f" {record['label']}")
             else:
                 texts = (f"{record['dialogue']}\nSummary:", f" {record['summary']}")
-            prompt, completion = (tokenizer(text, verbose=False)["input_ids"] for text in texts)
-            ids = [*prompt, *completion, tokenizer.eos_token_id]
+            prompt, completion = (tokenizer.encode(text).ids for text in texts)
+            ids = [*prompt, *completion, end]
             if len(ids) <= MAX_LENGTH:
                 rows.append(([FIRST_ID + token % (vocabulary - FIRST_ID) for token in ids], len(prompt)))
             if len(rows) == POOL:
                 break
     return rows
-
-
-def config(shape: str) -> LlamaConfig:
-    """Returns the configuration of a shape."""
-    size = SHAPES[shape]
-    return LlamaConfig(
-        hidden_size=size["hidden"],
-        num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"],
-        num_key_value_heads=size["key_heads"],
-        intermediate_size=size["mlp"],
-        vocab_size=size["vocabulary"],
-        max_position_embeddings=2048,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        tie_word_embeddings=True,
-    )
-
-
-def base(work: Workload, *, dtype: torch.dtype, attention: str | None = None) -> PreTrainedModel:
-    """Returns the shape's model with random weights, the same for every contender."""
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config(work.shape), dtype=dtype, attn_implementation=attention)
 
 
 def flops_per_token(work: Workload, rows: list[tuple[list[int], int]]) -> float:

@@ -13,7 +13,8 @@ from torch.optim import AdamW
 from transformers import AutoTokenizer
 
 from benchmarks.contenders.measure import Stopwatch, workload
-from benchmarks.workload import RANK, TARGETS, Workload, base, config, read
+from benchmarks.contenders.model import base, config
+from benchmarks.workload import MAX_LENGTH, RANK, TARGETS, Workload, read
 from forgetmenot.callbacks import Cost
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.examples import ScoringSet
@@ -55,7 +56,7 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
     plan = Plan(
         lengths=rows.lengths,
         batch_size=work.batch_size,
-        micro_batch_tokens=micro_batch_tokens(config(work.shape), max_length=1024),
+        micro_batch_tokens=micro_batch_tokens(config(work.shape), max_length=MAX_LENGTH, selects_head=True),
         seed=work.seed,
         group_by_length=work.grouped,
         packed=packs,

@@ -8,8 +8,9 @@ from torch.optim import AdamW
 from transformers import get_linear_schedule_with_warmup
 
 from benchmarks.contenders.measure import Stopwatch, device, workload
+from benchmarks.contenders.model import base
 from benchmarks.contenders.ours import data_of
-from benchmarks.workload import RANK, TARGETS, base
+from benchmarks.workload import RANK, TARGETS
 from forgetmenot.data.types import IGNORE_INDEX
 from forgetmenot.model.packing import Packing, use_packed_attention
 

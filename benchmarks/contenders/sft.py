@@ -23,12 +23,15 @@ def main() -> None:
 
     work = workload()
     rows = [{"input_ids": ids, "completion_mask": [0] * n + [1] * (len(ids) - n)} for ids, n in read(work)]
+    packing = work.variant == "packing"
+    lengths = [len(row["input_ids"]) for row in rows]
     settings = SFTConfig(
-        **arguments(work),
-        max_length=None,
+        **{**arguments(work), **({"per_device_train_batch_size": 1} if packing else {})},
+        max_length=max(*lengths, work.batch_size * sum(lengths) // len(lengths)) if packing else None,
         completion_only_loss=True,
         padding_free=work.variant == "padding_free",
-        packing=False,
+        packing=packing,
+        use_liger_kernel=work.variant == "liger",
         gradient_checkpointing=work.variant == "plain",
     )
     trainer = SFTTrainer(

@@ -8,8 +8,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.contenders.measure import Stopwatch, workload
+from benchmarks.contenders.model import base
 from benchmarks.contenders.sft import tokenizer_for
-from benchmarks.workload import RANK, TARGETS, Workload, base, read
+from benchmarks.workload import RANK, TARGETS, Workload, read
 
 
 class Timed(TrainerCallback):
@@ -33,7 +34,7 @@ def main() -> None:
     ]
     trainer = Trainer(
         model=adapted(work),
-        args=TrainingArguments(**arguments(work)),
+        args=TrainingArguments(**arguments(work), use_liger_kernel=work.variant == "liger"),
         train_dataset=Dataset.from_list(rows),
         data_collator=DataCollatorForSeq2Seq(tokenizer_for(work), padding=True),
         callbacks=[Timed(watch := Stopwatch(work=work))],
@@ -46,7 +47,7 @@ def adapted(work: Workload) -> torch.nn.Module:
     """Returns the model with its adapters: in bf16 at its best where the base is frozen, else as it comes."""
     best = work.variant != "plain"
     frozen = best and work.method == "lora"
-    attention = {"best": "eager", "sdpa": "sdpa"}.get(work.variant)
+    attention = "eager" if work.variant == "best" else None
     model = base(work, dtype=torch.bfloat16 if frozen else torch.float32, attention=attention)
     if work.method == "full":
         return model

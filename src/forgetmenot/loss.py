@@ -17,11 +17,8 @@ from transformers import PreTrainedModel
 
 from forgetmenot.data.types import IGNORE_INDEX, Batch
 from forgetmenot.model.facts import ModelFacts
-from forgetmenot.model.head import logits_at, logits_of, states_at
+from forgetmenot.model.head import LOGITS_AT_ONCE, logits_at, logits_of, states_at
 from forgetmenot.model.packing import Packing
-
-LOGITS_AT_ONCE = 2**25
-"""The most logits that stand in memory at once: in bf16, with an fp32 copy and the gradients of both, 400 MB."""
 
 
 def loss_sum(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:

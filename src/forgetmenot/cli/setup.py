@@ -152,7 +152,7 @@ def set_up(config: DictConfig) -> Setup:
         clip_norm=stepping.clip_norm,
         trainer=trainer,
         precision=choose_precision(settings.precision),
-        micro_batch_tokens=_micro_batch_tokens(settings, model_config),
+        micro_batch_tokens=_micro_batch_tokens(settings, model_config, facts=facts),
     )
     if setup.liger:
         check_liger()
@@ -229,9 +229,10 @@ def _warn_of_a_full_head(facts: ModelFacts, *, name: str) -> None:
         )
 
 
-def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig) -> int:
-    chosen = settings.micro_batch_tokens
-    return micro_batch_tokens(model_config, max_length=settings.max_length) if chosen == "auto" else chosen
+def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, facts: ModelFacts) -> int:
+    if settings.micro_batch_tokens != "auto":
+        return settings.micro_batch_tokens
+    return micro_batch_tokens(model_config, max_length=settings.max_length, selects_head=facts.selects_head)
 
 
 def _trainable(target: TaskExamples, settings: Settings) -> TaskExamples:

@@ -5,19 +5,26 @@ import os
 import torch
 from transformers import PretrainedConfig
 
+from forgetmenot.model.head import BYTES_PER_LOGIT, LOGITS_AT_ONCE
+
 _SHARE = 0.25  # of the memory; the rest is for weights, optimizer, the system and what this estimate misses
 _BYTES_PER_ACTIVATION = 40  # a block keeps about 17 values of the hidden size in fp32 and bf16 mixed for its backward
-_BYTES_PER_LOGIT = 12  # the logit, its fp32 copy and its gradient
 _MOST_ON_CPU = 4096  # above this a CPU's caches no longer hold a layer's activations and tokens a second stop growing
 _MOST = 65536
 
 
-def micro_batch_tokens(config: PretrainedConfig, *, max_length: int) -> int:
-    """Returns the tokens that one forward and backward pass may hold; at least one row of `max_length` fits."""
+def micro_batch_tokens(config: PretrainedConfig, *, max_length: int, selects_head: bool) -> int:
+    """Returns the tokens that one forward and backward pass may hold; at least one row of `max_length` fits.
+
+    A head that is computed at chosen positions keeps to its own budget, another takes memory for every token.
+    """
     text = config.get_text_config()
-    per_token = text.num_hidden_layers * text.hidden_size * _BYTES_PER_ACTIVATION + text.vocab_size * _BYTES_PER_LOGIT
+    per_token = text.num_hidden_layers * text.hidden_size * _BYTES_PER_ACTIVATION
+    head = LOGITS_AT_ONCE * BYTES_PER_LOGIT if selects_head else 0
+    if not selects_head:
+        per_token += text.vocab_size * BYTES_PER_LOGIT
     if torch.cuda.is_available():
         memory, most = torch.cuda.get_device_properties(0).total_memory, _MOST
     else:
         memory, most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _MOST_ON_CPU
-    return max(max_length, min(most, int(memory * _SHARE / per_token)))
+    return max(max_length, min(most, int((memory * _SHARE - head) / per_token)))

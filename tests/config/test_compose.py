@@ -13,7 +13,7 @@ from forgetmenot.regularizer.l2_sp import L2SP
 
 def test_a_method_is_composed_with_its_defaults_and_a_changed_value() -> None:
     lora = compose("method/lora", rank=2)
-    assert lora == Lora(name="lora", lr=2.5e-4, rank=2, alpha=16.0, dropout=0.0, target_modules=("all-linear",))
+    assert lora == Lora(name="lora", lr=5e-4, rank=2, alpha=16.0, dropout=0.0, target_modules=("all-linear",))
 
 
 def test_every_group_is_composed_to_its_own_kind() -> None:

@@ -47,7 +47,7 @@ def adapted(work: Workload) -> torch.nn.Module:
     """Returns the model with its adapters: in bf16 at its best where the base is frozen, else as it comes."""
     best = work.variant != "plain"
     frozen = best and work.method == "lora"
-    attention = "eager" if work.variant == "best" else None
+    attention = "eager" if work.variant in ("best", "pure") else None
     model = base(work, dtype=torch.bfloat16 if frozen else torch.float32, attention=attention)
     if work.method == "full":
         return model
@@ -66,7 +66,7 @@ def arguments(work: Workload) -> dict[str, object]:
         "learning_rate": 1e-4,
         "weight_decay": 0.01,
         "max_grad_norm": 1.0,
-        "bf16": work.variant != "plain",
+        "bf16": work.variant not in ("plain", "pure"),
         "optim": "adamw_torch_fused",
         "train_sampling_strategy": "group_by_length" if work.grouped else "random",
         "use_cpu": not torch.cuda.is_available(),

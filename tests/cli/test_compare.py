@@ -21,6 +21,8 @@ def test_a_sweep_ends_with_its_comparison_which_compare_shows_again_with_answers
     done = finish(["-m", *arguments], tmp_path)
     assert done.code == 0, done.stderr
     assert "lora method.rank=1" in done.stdout and "lora method.rank=2" in done.stdout
+    (sweep,) = (tmp_path / "outputs" / "sweeps").glob("*/*")
+    assert f"what they answered: forgetmenot compare {sweep.relative_to(tmp_path)} --answers 2" in done.stdout
 
     capsys.readouterr()
     _compare(monkeypatch, str(tmp_path / "outputs"), "--answers", "1")

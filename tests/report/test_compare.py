@@ -92,6 +92,25 @@ def test_other_settings_under_the_same_command_line_are_not_seeds(tmp_path: Path
     assert [group.label for group in group_runs(find_runs([tmp_path])[0])] == ["lora rank=2", "lora rank=4"]
 
 
+def test_a_run_made_again_with_the_same_seed_counts_once_and_is_the_last(tmp_path: Path) -> None:
+    for name, after in (("first", 0.5), ("again", 0.9)):
+        _write(tmp_path / name, "method=lora", after=after)
+        result = RunResult.read(tmp_path / name)
+        result.started = f"2026-01-01T00:00:0{int(after * 10)}"
+        result.write(tmp_path / name)
+
+    (row,) = _cells(comparison(group_runs(find_runs([tmp_path])[0])))
+
+    assert row[1:3] == ["1", "0.900"]
+
+
+def test_how_a_machine_cuts_steps_does_not_set_seeds_apart(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        _write(tmp_path / str(seed), "method=lora", f"micro_batch_tokens={1024 * (seed + 1)}", seed=seed)
+
+    assert [len(group.runs) for group in group_runs(find_runs([tmp_path])[0])] == [2]
+
+
 def test_text_in_square_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
     for targets in ("[q]", "[/v]"):
         _write(tmp_path / targets.strip("[/]"), "method=lora", f"method.targets={targets}")
@@ -114,9 +133,24 @@ def test_answers_stand_beside_the_reference_and_the_base(tmp_path: Path) -> None
     _write(tmp_path / "a", "method=lora")
     _write(tmp_path / "b", "method=full")
 
-    first, *_ = _cells(answers(group_runs(find_runs([tmp_path])[0]), per_task=3))
+    (table,) = answers(group_runs(find_runs([tmp_path])[0]), per_task=3)
+    first, *_ = _cells(table)
 
     assert first == ["I am Ada.", "Ada", "Ada", "lora says positive", "full says positive"]
+
+
+def test_runs_of_another_base_answer_in_a_table_of_their_own(tmp_path: Path) -> None:
+    for method in ("lora", "full"):
+        _write(tmp_path / method, f"method={method}")
+    file = tmp_path / "full" / "predictions" / "names.jsonl"
+    file.write_text(file.read_text().replace('"before": "Ada"', '"before": "Bob"'))
+
+    tables = answers(group_runs(find_runs([tmp_path])[0]), per_task=3)
+
+    assert {tuple(_cells(table)[0][2:]) for table in tables} == {
+        ("Ada", "lora says positive"),
+        ("Bob", "full says positive"),
+    }
 
 
 @pytest.mark.parametrize(("values", "text"), [([], ""), ([0.25], "+0.250"), ([0.25, 0.25], "+0.250 ± 0.000")])

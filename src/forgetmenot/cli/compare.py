@@ -4,6 +4,7 @@ forgetmenot compare outputs/sweeps/DATE/TIME --answers 2
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +27,21 @@ def main(arguments: Sequence[str]) -> None:
     console.print(comparison(groups))
     if left_out:
         console.print(f"left out: {left_out} runs that failed or were interrupted")
-    if options.answers:
-        console.print(answers(groups, per_task=options.answers))
+    for table in answers(groups, per_task=options.answers) if options.answers else ():
+        console.print(table)
+    if not options.answers:
+        again = shlex.join(["forgetmenot", "compare", *map(str, options.paths), "--answers", "2"])
+        console.print(f"what they answered: {again}", soft_wrap=True, markup=False)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="forgetmenot compare", description="Sets finished runs side by side.")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a run, a sweep or any folder above them")
-    parser.add_argument("--answers", type=int, default=0, metavar="N", help="also N answers to each retained task")
+    parser.add_argument(
+        "--answers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also what they answered to the first N prompts of each retained task",
+    )
     return parser.parse_args(arguments)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from forgetmenot.result import FILE_NAME, RunResult
 
-_NOT_LEARNING = ("seed", "hydra", "logger")  # settings that do not set runs apart
+_NOT_LEARNING = ("seed", "hydra", "logger", "micro_batch_tokens")  # settings that do not set runs apart
 Settings = frozenset[tuple[str, str]]
 
 
@@ -78,9 +78,13 @@ def _flat(node: object, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Returns runs of the same settings together, in the order of their first run."""
+    """Returns runs of the same settings together, in the order of their first run.
+
+    Of runs that share their seed as well, one made again, the last counts.
+    """
+    once = {(run.kind, run.settings, run.result.seed): run for run in runs}
     together: dict[tuple[tuple[str, str, str], Settings], list[Run]] = {}
-    for run in runs:
+    for run in once.values():
         together.setdefault((run.kind, run.settings), []).append(run)
     return [Group(label=_label(members[0], runs), runs=tuple(members)) for members in together.values()]
 
@@ -125,21 +129,41 @@ def spread(values: Sequence[float], *, digits: int = 3, sign: str = "") -> str:
     return text if len(values) == 1 or digits < 3 else f"{text} ± {stdev(values):.{digits}f}"
 
 
-def answers(groups: Sequence[Group], *, per_task: int) -> Table:
-    """Returns what each group's first run answered to the first prompts of every retained task, beside the base."""
+def answers(groups: Sequence[Group], *, per_task: int) -> list[Table]:
+    """Returns what each group's first run answered to the first prompts of every retained task, beside the base.
+
+    Groups of one base, asked the same, share a table.
+    """
+    together: dict[str, list[Group]] = {}
+    for group in groups:
+        asked = {
+            name: [(line["prompt"], line["before"]) for line in _read_lines(file, per_task)]
+            for name, file in _retained_predictions(group).items()
+        }
+        together.setdefault(json.dumps(asked), []).append(group)
+    return [_answers_of_one_base(members, per_task=per_task) for members in together.values()]
+
+
+def _answers_of_one_base(groups: Sequence[Group], *, per_task: int) -> Table:
     table = Table(title="the first run of each: what it answered")
     for heading in ("prompt", "right", "base", *(escape(group.label) for group in groups)):
         table.add_column(heading, overflow="fold")
-    first = groups[0].runs[0]
-    for name, task in (first.result.tasks or {}).items():
-        files = [group.runs[0].folder / "predictions" / f"{name}.jsonl" for group in groups]
-        if task["role"] == "target" or not all(file.is_file() for file in files):
-            continue
+    files_of = [_retained_predictions(group) for group in groups]
+    for name in files_of[0]:
+        files = [files[name] for files in files_of]
         for lines in zip(*(_read_lines(file, per_task) for file in files), strict=True):
             shown = (lines[0]["prompt"].strip(), " / ".join(lines[0]["references"]), lines[0]["before"])
             table.add_row(*map(escape, (*shown, *(line["after"] for line in lines))))
         table.add_section()
     return table
+
+
+def _retained_predictions(group: Group) -> dict[str, Path]:
+    """Returns the predictions of the first run for each retained task that answers."""
+    run = group.runs[0]
+    tasks = [name for name, task in (run.result.tasks or {}).items() if task["role"] == "retained"]
+    files = {name: run.folder / "predictions" / f"{name}.jsonl" for name in tasks}
+    return {name: file for name, file in files.items() if file.is_file()}
 
 
 def _read_lines(file: Path, count: int) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from forgetmenot.generate import answer, end_tokens
 
-FAMILIES = ["llama", "qwen2", "gpt2", "gemma", "gemma2", "gemma3", "t5"]
+FAMILIES = ["llama", "qwen2", "gpt2", "gemma", "gemma2", "gemma3", "t5", "bart"]
 LENGTHS = [(3, 1), (11, 1), (6, 1), (1, 1)]
 
 

@@ -14,7 +14,7 @@ from forgetmenot.data.types import IGNORE_INDEX, Encoded
 from forgetmenot.loss import loss_sum, next_tokens
 
 PACKED = ["llama", "qwen2", "qwen3", "gpt2", "gemma", "gemma2", "gemma3"]
-LAYOUTS = [*((family, True) for family in PACKED), *((family, False) for family in (*PACKED, "t5"))]
+LAYOUTS = [*((family, True) for family in PACKED), *((family, False) for family in (*PACKED, "t5", "bart"))]
 LENGTHS = [(9, 3), (2, 5), (5, 1), (4, 4), (12, 2)]
 CUTS = [[[0, 1, 2, 3, 4]], [[0], [1], [2], [3], [4]], [[4, 1], [2, 0, 3]], [[1, 2, 3], [0, 4]]]
 each_layout = pytest.mark.parametrize(("family", "packs"), LAYOUTS)
@@ -95,7 +95,7 @@ def test_the_head_is_computed_at_supervised_positions_alone() -> None:
     assert heads == [supervised(rows)]
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma", "gemma3", "t5"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma", "gemma3", "t5", "bart"])
 def test_loss_of_a_padded_row_equals_that_of_the_row_alone(family: str) -> None:
     model = tiny(family)
     rows = rows_for(model, [(3, 2), (20, 9)])

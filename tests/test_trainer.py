@@ -19,6 +19,7 @@ from forgetmenot.trainer import (
     ctrl_c_interrupts,
     selection,
     take_best,
+    uses_cuda,
 )
 
 
@@ -80,11 +81,19 @@ def test_every_key_that_the_design_owns_is_owned() -> None:
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16"])
 def test_a_precision_that_was_asked_for_is_taken(wanted: str) -> None:
-    assert choose_precision(wanted) == wanted  # type: ignore[arg-type]
+    assert choose_precision(wanted, on_cuda=False) == wanted  # type: ignore[arg-type]
 
 
 def test_precision_auto_is_one_of_the_two() -> None:
-    assert choose_precision("auto") in ("fp32", "bf16")
+    assert choose_precision("auto", on_cuda=False) in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(("accelerator", "used"), [("auto", True), ("gpu", True), ("cpu", False)])
+def test_a_run_on_the_cpu_uses_no_cuda_device_though_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, used: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert uses_cuda({"accelerator": accelerator}) is used
 
 
 def test_only_a_frozen_base_is_held_in_low_precision() -> None:

@@ -57,15 +57,15 @@ def test_two_ranks_learn_what_a_plain_loop_learns_from_whole_steps(tmp_path: Pat
     torch.testing.assert_close(ours["weights"], dict(plain.named_parameters()), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize(("step", "dropout"), [(0, 0.5), (3, 0.0)])
 def test_a_step_that_runs_out_of_memory_on_one_rank_is_repeated_by_all_as_if_it_had_been_cut_so(
-    tmp_path: Path, step: int
+    tmp_path: Path, step: int, dropout: float
 ) -> None:
-    short = trained(tmp_path / "short.pt", 2, 60, 0.5, step)
-    reference = trained(tmp_path / "smaller.pt", 2, short["micro_batch_tokens"], 0.5) if step == 0 else None
+    short = trained(tmp_path / "short.pt", 2, 60, dropout, step)
+    reference = trained(tmp_path / "smaller.pt", 2, short["micro_batch_tokens"], dropout)
 
     assert short["micro_batch_tokens"] < 60
     assert f"out of memory at step {step}: micro_batch_tokens goes from 60 to " in short["stderr"]
     assert len(short["losses"]) == STEPS
-    if reference is not None:  # every step was cut alike and drew the same random numbers
-        torch.testing.assert_close(short["weights"], reference["weights"], rtol=0, atol=0)
+    exact = {"rtol": 0, "atol": 0} if step == 0 else {"rtol": 1e-5, "atol": 1e-6}  # from step 0 on, all is cut alike
+    torch.testing.assert_close(short["weights"], reference["weights"], **exact)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    BartConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -58,6 +59,11 @@ CONFIGS: Mapping[str, PretrainedConfig] = {
     "t5": T5Config(
         vocab_size=VOCAB, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD, d_model=16, d_kv=8, d_ff=24,
         num_layers=2, num_heads=2, dropout_rate=0.0, initializer_factor=1.0,
+    ),
+    "bart": BartConfig(
+        **_SPECIAL, decoder_start_token_id=PAD, d_model=16, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=24,
+        decoder_ffn_dim=24, encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=64,
+        init_std=0.3, dropout=0.0, forced_eos_token_id=None,
     ),
 }  # fmt: skip
 

@@ -95,7 +95,7 @@ class Kept(Callback):
 
 
 def running_short(rank: int, *, at_step: int, module: LightningModule) -> None:
-    """Makes memory run out on one rank, in the last micro-batch of a step, as long as it holds several rows."""
+    """Makes memory run out on one rank, in each micro-batch of a step that holds several rows."""
 
     def short(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
         loss = loss_sum(model, batch, facts)

@@ -25,8 +25,12 @@ class Stopwatch:
     _before: int = 0
 
     def watch(self, model: nn.Module) -> None:
-        """Counts what every forward pass of `model` is given, padding aside; memory's peak begins here."""
+        """Starts, and counts what every forward pass of `model` is given, padding aside."""
         model.register_forward_pre_hook(self._count, with_kwargs=True)
+        self.start()
+
+    def start(self) -> None:
+        """Lets memory's peak begin here; who does not watch a model adds to `tokens` what a step has read."""
         Path("/proc/self/clear_refs").write_text("5")
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()

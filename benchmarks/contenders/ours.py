@@ -20,6 +20,7 @@ from forgetmenot.data.collate import Collator
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Plan
 from forgetmenot.data.rows import EncodedSplit, Rows
+from forgetmenot.data.types import Step
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loggers import JsonlLogger
 from forgetmenot.method.base import Method
@@ -42,9 +43,12 @@ class Timed(Callback):
         self.watch = watch
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.watch.watch(pl_module.model)
+        self.watch.start()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Step, batch_idx: int
+    ) -> None:
+        self.watch.tokens += batch.num_tokens  # a head in chunks calls the model more than once
         self.watch.stepped()
 
 
@@ -56,7 +60,9 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
     plan = Plan(
         lengths=rows.lengths,
         batch_size=work.batch_size,
-        micro_batch_tokens=micro_batch_tokens(config(work.shape), max_length=MAX_LENGTH, selects_head=True),
+        micro_batch_tokens=micro_batch_tokens(
+            config(work.shape), max_length=MAX_LENGTH, selects_head=True, on_cuda=torch.cuda.is_available()
+        ),
         seed=work.seed,
         group_by_length=work.grouped,
         packed=packs,
@@ -75,7 +81,7 @@ def method_of(work: Workload) -> Method:
 def main() -> None:
     """Trains the workload."""
     work = workload()
-    method, precision = method_of(work), choose_precision("auto")
+    method, precision = method_of(work), choose_precision("auto", on_cuda=torch.cuda.is_available())
     described = Model(
         name=work.shape, path="", weights="random", lr_scale="auto", trust_remote_code=False, attention="auto"
     )

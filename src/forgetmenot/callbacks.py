@@ -1,11 +1,11 @@
 """Lightning callbacks that measure: scores of answers in the loop and in tests, and what training cost."""
 
 import math
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -134,4 +134,5 @@ def peak_memory(device: torch.device) -> int:
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))  # elsewhere but on Windows there is no peak to read

@@ -26,7 +26,7 @@ from forgetmenot.data.types import IGNORE_INDEX, Batch, ScoringBatch, Step
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import answer
 from forgetmenot.loss import loss_sum
-from forgetmenot.memory import RandomState, is_out_of_memory
+from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.optim import parameter_groups
 from forgetmenot.regularizer.base import Penalty
@@ -112,7 +112,7 @@ class AdaptationModule(LightningModule):
         self._check_finite(loss + self._exchange(), step)
         lr = float(schedule.get_last_lr()[0])
         if plan.clip_norm is not None:
-            clip_grad_norm_(self.model.parameters(), plan.clip_norm)
+            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], plan.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
@@ -132,11 +132,14 @@ class AdaptationModule(LightningModule):
             self.manual_backward(loss_sum(self.model, batch, self.facts))
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Keeps only what is trained: checkpoints are adapter-sized where the base is frozen."""
+        """Keeps only what is trained, and how steps are cut: checkpoints are adapter-sized where the base is frozen."""
         trained = {f"model.{name}" for name, p in self.model.named_parameters() if p.requires_grad}
         weights = checkpoint["state_dict"]
         assert isinstance(weights, dict)
         checkpoint["state_dict"] = {name: weight for name, weight in weights.items() if name in trained}
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
+        if isinstance(data, AdaptationData):
+            checkpoint["micro_batch_tokens"] = data.plan.micro_batch_tokens
 
     def _score(self, batch: ScoringBatch) -> Scored:
         loss = loss_sum(self.model, batch.rows, self.facts)
@@ -170,7 +173,7 @@ class AdaptationModule(LightningModule):
                     loss = loss_sum(self.model, batch, self.facts) * (scale * weight)
                     self.manual_backward(loss)
                     total += loss.detach()
-        except RuntimeError as error:
+        except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             out_of_memory = True
@@ -214,7 +217,7 @@ class AdaptationModule(LightningModule):
             more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
             raise ValueError(
                 f"every trained parameter must get a gradient from the loss, got none for {', '.join(idle[:3])}{more}; "
-                "train other layers (method.target_modules)"
+                "choose what is trained so that they are not among it"
             )
 
     def _check_finite(self, loss: float, step: Step) -> None:

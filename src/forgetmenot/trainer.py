@@ -35,9 +35,13 @@ def check_names(values: Mapping[str, object]) -> None:
     every = values.get("check_val_every_n_epoch")
     if isinstance(every, int) and every < 1:
         raise ValueError(f"trainer.check_val_every_n_epoch must be at least 1, got {every}")
-    strategy = str(values.get("strategy"))
+    strategy = str(values.get("strategy", "auto"))
     if strategy.endswith(("spawn", "fork", "notebook")):
         raise ValueError(f"trainer.strategy must start ranks as commands of their own, such as ddp, got {strategy}")
+    if strategy not in ("auto", "single_device") and not strategy.startswith("ddp"):
+        raise ValueError(
+            f"trainer.strategy must be auto, single_device or ddp: a step needs whole weights, got {strategy}"
+        )
 
 
 def _fits(value: object, hint: object) -> bool:
@@ -59,11 +63,16 @@ def try_trainer(values: Mapping[str, object]) -> None:
         ) from error
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> Precision:
+def uses_cuda(values: Mapping[str, object]) -> bool:
+    """Tells whether a Trainer with these settings computes on CUDA devices."""
+    return torch.cuda.is_available() and values.get("accelerator") != "cpu"
+
+
+def choose_precision(wanted: Literal["auto", "fp32", "bf16"], *, on_cuda: bool) -> Precision:
     """Returns bf16 where the hardware computes in it and nothing else was asked for."""
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
+    if on_cuda:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from forgetmenot.datamodule import AdaptationData
-from forgetmenot.memory import RandomState, is_out_of_memory
+from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.module import AdaptationModule
 
 
@@ -59,7 +59,7 @@ def largest_that_fits(attempt: Callable[[int], None], *, start: int, most: int) 
 def _fits(attempt: Callable[[int], None], tokens: int) -> bool:
     try:
         attempt(tokens)
-    except RuntimeError as error:
+    except MEMORY_ERRORS as error:
         if not is_out_of_memory(error):
             raise
         return False

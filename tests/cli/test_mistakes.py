@@ -63,6 +63,7 @@ COMMANDS = [
     ("trainer.max_epoch=3", ("trainer.max_epoch must be set by epochs",)),
     ("trainer.log_every_n_steps=abc", ("trainer.log_every_n_steps must be of the type",)),
     ("+trainer.check_val_every_n_epoch=0", ("trainer.check_val_every_n_epoch must be at least 1",)),
+    ("trainer.strategy=fsdp", ("trainer.strategy must be auto, single_device or ddp:", "got fsdp")),
     ("trainer.strategy=ddp_spawn", ("trainer.strategy must start ranks as commands",)),
     ("optimizer.betas=[0.9]", ("optimizer must be settings that its class takes", "betas")),
     ("plugins=[no_such_module]", ("plugins must be modules that can be imported, got no_such_module",)),

@@ -1,7 +1,7 @@
 """`train` from end to end: its numbers can be repeated, sweeps, and every way out leaves an honest record."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,9 @@ from safetensors.torch import load_file
 from tiny_runs import Finished, Train, finish, read_lines, read_result
 
 from forgetmenot.cli import train as story
+from forgetmenot.data.encode import Encoder
+from forgetmenot.data.rows import EncodedSplit
+from forgetmenot.data.types import Example
 from forgetmenot.module import AdaptationModule
 
 Facts = dict[str, object]
@@ -92,6 +95,28 @@ def test_a_sweep_gives_each_member_a_folder_of_its_own_and_an_objective(
     assert len(objectives) == 2 and all(isinstance(value, float) for value in objectives)
 
 
+def test_a_sweep_encodes_once_and_the_next_run_not_at_all_unless_its_template_is_another(
+    tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    original = Encoder._encoded
+
+    def counting(self: Encoder, examples: Sequence[Example], **named: object) -> EncodedSplit:
+        encoded.append(len(examples))
+        return original(self, examples, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "_encoded", counting)
+    monkeypatch.setenv("FORGETMENOT_CACHE", str(tmp_path / "cache"))
+    once = [*tiny_arguments, "max_steps=1"]
+
+    assert finish(["-m", *once, "method.rank=2,4"], tmp_path).code == 0
+    assert encoded == [16, 4, 4], "the splits, by the first member alone"
+    assert finish([*once, "seed=1"], tmp_path).code == 0
+    assert len(encoded) == 3
+    assert finish([*once, "data.prompt=number"], tmp_path).code == 0
+    assert len(encoded) == 6
+
+
 def test_a_member_that_fails_does_not_stop_the_sweep(tmp_path: Path, tiny_arguments: list[str]) -> None:
     done = finish(["-m", *tiny_arguments, "max_steps=1", "method.rank=0,2"], tmp_path)
     assert [read_result(folder)["status"] for folder in done.folders] == ["failed", "complete"]
@@ -165,6 +190,7 @@ def test_select_best_with_patience_stops_early_and_takes_the_best_weights(train:
     assert len(epochs) < 20, "it stopped early"
     assert epochs.index(min(epochs)) < len(epochs) - 1, "the last epoch is not the best"
     checkpoint = torch.load(next((done.folder / "checkpoints").glob("best*.ckpt")), weights_only=True)
+    assert checkpoint["micro_batch_tokens"] == OmegaConf.load(done.folder / "config.yaml").micro_batch_tokens
     saved = load_file(done.folder / "model" / "model.safetensors")
     best = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     assert all(torch.equal(saved[name], best[name]) for name in saved), "the best weights are kept"

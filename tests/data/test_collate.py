@@ -1,4 +1,4 @@
-"""Collating: the layout [pad][virtual][prompt][completion], and what a decoder is given."""
+"""Collating: the layout [pad][virtual][prompt][completion], what an encoder reads, and what a decoder is given."""
 
 import numpy as np
 import torch
@@ -85,9 +85,16 @@ def test_a_decoder_is_given_the_labels_shifted_right_behind_its_start() -> None:
 def test_virtual_tokens_of_an_encoder_leave_the_decoder_alone() -> None:
     plain = collator(decoder_start_id=START).rows(seq2seq_rows())
     soft = collator(num_virtual_tokens=2, decoder_start_id=START).rows(seq2seq_rows())
-    assert soft.input_ids_BT.tolist() == [[100, 101, 1, 2, 3], [PAD, PAD, 100, 101, 5]]
+    assert soft.input_ids_BT.tolist() == [[100, 101, 1, 2, 3], [100, 101, 5, PAD, PAD]]
     assert soft.labels_BS.tolist() == plain.labels_BS.tolist()
     assert soft.decoder_input_ids_BS.tolist() == plain.decoder_input_ids_BS.tolist()
+
+
+def test_an_encoders_rows_begin_at_the_first_place_with_padding_behind_them() -> None:
+    batch = collator(decoder_start_id=START).rows(seq2seq_rows())
+    assert batch.input_ids_BT.tolist() == [[1, 2, 3], [5, PAD, PAD]]
+    assert batch.attention_mask_BT.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch.position_ids_BT.tolist() == [[0, 1, 2]] * 2
 
 
 def test_prompts_of_an_encoder_decoder_leave_the_decoder_to_generation() -> None:

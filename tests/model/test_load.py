@@ -43,10 +43,12 @@ def test_facts_are_those_of_the_really_loaded_model(family: str) -> None:
 
     assert facts.parameters == model.num_parameters()
     assert facts.embedding_rows == model.get_input_embeddings().num_embeddings
-    assert facts.is_encoder_decoder == (facts.architecture == "seq2seq") == (family == "t5")
+    decodes = family in ("t5", "bart")
+    assert facts.is_encoder_decoder == (facts.architecture == "seq2seq") == decodes
     assert facts.context == (None if family == "t5" else 64)
-    assert facts.decoder_start_id == (model.config.decoder_start_token_id if family == "t5" else None)
-    assert facts.takes_position_ids == (family != "t5")
+    assert facts.decoder_start_id == (model.config.decoder_start_token_id if decodes else None)
+    assert facts.takes_position_ids != decodes
+    assert facts.selects_head
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])

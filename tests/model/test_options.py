@@ -1,10 +1,11 @@
 """Ways to save memory or time: what is computed stays the same, and the way is really taken."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_models import collator_of, facts_of, packing, rows_for, tiny
+from tiny_models import CONFIGS, collator_of, facts_of, packing, rows_for, tiny
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -89,4 +90,13 @@ def test_liger_kernels_that_are_not_there_are_refused_with_the_way_to_get_them(
 ) -> None:
     monkeypatch.setattr(options, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^model.liger must be false where liger-kernel is not installed, got true"):
-        check_liger()
+        check_liger(CONFIGS["llama"])
+
+
+def test_a_family_that_liger_has_no_kernels_for_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = SimpleNamespace(MODEL_TYPE_TO_APPLY_LIGER_FN={"llama": print})
+    monkeypatch.setattr(options, "find_spec", lambda name: name)
+    monkeypatch.setattr(options, "import_module", lambda name: kernels)
+    check_liger(CONFIGS["llama"])
+    with pytest.raises(ValueError, match=r"^model.liger must be false .* no kernels for, got true for gpt2$"):
+        check_liger(CONFIGS["gpt2"])

@@ -24,11 +24,11 @@ from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
 from forgetmenot.model.facts import ModelFacts, read_facts
 from forgetmenot.model.load import Model, empty_model, load_tokenizer, lr_scale, read_config
-from forgetmenot.model.options import check_liger
+from forgetmenot.model.options import check_liger, prepare
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
-from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer
+from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer, uses_cuda
 
 _NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
 _GROUPS = (*_NEEDED_GROUPS, "regularizer", "logger")
@@ -132,7 +132,7 @@ def set_up(config: DictConfig) -> Setup:
     facts = read_facts(model, model_config)
     _warn_of_a_full_head(facts, name=model.name)
     _check_lengths(settings, facts, method=method, tasks=(target, *retained))
-    method.apply(empty_model(model, model_config))  # one that does not fit the model says so before weights are read
+    prepare(method.apply(empty_model(model, model_config)), model)  # what does not fit says so before weights are read
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
     setup = Setup(
         settings=settings,
@@ -151,11 +151,11 @@ def set_up(config: DictConfig) -> Setup:
         weight_decay=stepping.weight_decay,
         clip_norm=stepping.clip_norm,
         trainer=trainer,
-        precision=choose_precision(settings.precision),
-        micro_batch_tokens=_micro_batch_tokens(settings, model_config, facts=facts),
+        precision=choose_precision(settings.precision, on_cuda=uses_cuda(trainer)),
+        micro_batch_tokens=_micro_batch_tokens(settings, model_config, facts=facts, on_cuda=uses_cuda(trainer)),
     )
     if setup.liger:
-        check_liger()
+        check_liger(model_config)
     elif model.liger:
         warnings.warn("model.liger has no effect on a CPU: its kernels are written for accelerators", stacklevel=2)
     return setup
@@ -223,16 +223,18 @@ def _check_lengths(settings: Settings, facts: ModelFacts, *, method: Method, tas
 def _warn_of_a_full_head(facts: ModelFacts, *, name: str) -> None:
     if not facts.selects_head:
         warnings.warn(
-            f"{name} computes its output head at every position, not only where labels are: its family takes no "
-            "logits_to_keep, which costs time and memory",
+            f"{name} computes its output head at every position, not only where labels are, which costs time and "
+            "memory: its family could not be tried with chosen ones alone",
             stacklevel=3,
         )
 
 
-def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, facts: ModelFacts) -> int:
+def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, facts: ModelFacts, on_cuda: bool) -> int:
     if settings.micro_batch_tokens != "auto":
         return settings.micro_batch_tokens
-    return micro_batch_tokens(model_config, max_length=settings.max_length, selects_head=facts.selects_head)
+    return micro_batch_tokens(
+        model_config, max_length=settings.max_length, selects_head=facts.selects_head, on_cuda=on_cuda
+    )
 
 
 def _trainable(target: TaskExamples, settings: Settings) -> TaskExamples:

@@ -22,7 +22,7 @@ from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, open_logger, quiet_libraries
 from forgetmenot.model.load import load
-from forgetmenot.model.options import checkpoint_activations, compile_blocks, use_liger_kernels
+from forgetmenot.model.options import prepare, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.module import AdaptationModule, Optimization
 from forgetmenot.outcome import Measured, cost_section, data_section, method_section, metrics, objective, record_scores
@@ -127,10 +127,7 @@ def _adapted(setup: Setup, encoded: EncodedRun) -> tuple[AdaptationModule, Adapt
     seed_everything(setup.settings.seed, verbose=False)
     model = setup.method.apply(_base(setup))
     model.train()
-    if setup.model.activation_checkpointing:
-        checkpoint_activations(model)
-    if setup.model.compile:
-        compile_blocks(model)
+    prepare(model, setup.model)
     penalties = [regularizer.prepare(model) for regularizer in setup.regularizers]
     data = _data(setup, encoded, virtual_tokens=setup.method.virtual_tokens)
     optimization = Optimization(

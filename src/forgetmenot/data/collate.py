@@ -1,4 +1,7 @@
-"""Lays encoded rows out as batches: padded on the left, or packed behind each other, with explicit positions.
+"""Lays encoded rows out as batches: padded, or packed behind each other, with explicit positions.
+
+Padding stands before a causal model's rows and behind an encoder's: many encoders take no positions and count from the
+first place, so that padding before a row would move it.
 
 Virtual tokens get ids from `first_virtual_id` up: a soft prompt is extra vocabulary, so training and generation, with
 or without padding, see the same layout (method/prompt.py holds its embeddings).
@@ -55,9 +58,11 @@ class Collator:
 
     def _padded(self, ids: Sequence[np.ndarray], *, labels_BS: Tensor | None) -> Batch:
         whole = self._with_virtual_tokens(ids)
-        input_ids_BT = _filled(whole, filler=self.pad_id, left=True)
-        length = input_ids_BT.shape[1]
-        positions = np.arange(length) - (length - np.asarray([len(row) for row in whole]))[:, None]
+        left = self.decoder_start_id is None
+        input_ids_BT = _filled(whole, filler=self.pad_id, left=left)
+        lengths_B1 = np.asarray([len(row) for row in whole])[:, None]
+        padding_B1 = lengths_B1.max() - lengths_B1
+        positions = np.arange(input_ids_BT.shape[1]) - (padding_B1 if left else 0 * padding_B1)
         decoder_input_ids_BS = None
         if self.decoder_start_id is not None and labels_BS is not None:
             shifted_BS = labels_BS.roll(1, dims=1)
@@ -65,7 +70,7 @@ class Collator:
             decoder_input_ids_BS[:, 0] = self.decoder_start_id
         return Batch(
             input_ids_BT=input_ids_BT,
-            attention_mask_BT=_tensor(positions >= 0),
+            attention_mask_BT=_tensor((positions >= 0) & (positions < lengths_B1)),
             position_ids_BT=_tensor(positions.clip(min=0)),
             labels_BS=torch.empty(len(ids), 0, dtype=torch.long) if labels_BS is None else labels_BS,
             decoder_input_ids_BS=decoder_input_ids_BS,

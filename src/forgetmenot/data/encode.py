@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forgetmenot.data.cache import encoded_once, key_of
@@ -46,9 +47,10 @@ class Encoder:
         return self._rows(examples, reserve=max_new_tokens, keep_all=True)
 
     def _rows(self, examples: Sequence[Example], *, reserve: int, keep_all: bool) -> EncodedSplit:
-        if self.cache is None or not isinstance(self.tokenizer, PreTrainedTokenizerFast):  # others may hold any code
+        if self.cache is None or not _is_data_alone(self.tokenizer):
             return self._encoded(examples, reserve=reserve, keep_all=keep_all)
         settings = {
+            "tokenizers": tokenizers.__version__,
             "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
             "frame": [*self._bos, self._eos],
             "max_length": self.max_length,
@@ -151,3 +153,9 @@ class Encoder:
     @property
     def _eos(self) -> int:
         return int(self.tokenizer.eos_token_id)
+
+
+def _is_data_alone(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tells whether the serialized tokenizer says all that it does: a class from elsewhere may add any code."""
+    ours = type(tokenizer).__module__.startswith("transformers.")
+    return ours and isinstance(tokenizer, PreTrainedTokenizerFast)

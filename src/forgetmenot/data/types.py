@@ -59,7 +59,8 @@ class Encoded:
 class Batch:
     """Tensors of one forward pass, in one of two layouts; positions are counted from 0 in every row.
 
-    Padded: a row each, [pad][virtual tokens][prompt][completion], with the mask of what is no padding.
+    Padded: a row each, [pad][virtual tokens][prompt][completion], with the mask of what is no padding; an encoder's is
+    [virtual tokens][prompt][pad].
     Packed: all rows behind each other in one of B = 1, of `row_lengths` tokens each; no padding.
     """
 

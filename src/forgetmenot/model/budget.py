@@ -1,7 +1,6 @@
 """How many tokens one forward pass may hold on a machine: a figure fixed by model shape and the memory there is."""
 
-import os
-
+import psutil
 import torch
 from transformers import PretrainedConfig
 
@@ -13,7 +12,7 @@ _MOST_ON_CPU = 4096  # above this a CPU's caches no longer hold a layer's activa
 _MOST = 65536
 
 
-def micro_batch_tokens(config: PretrainedConfig, *, max_length: int, selects_head: bool) -> int:
+def micro_batch_tokens(config: PretrainedConfig, *, max_length: int, selects_head: bool, on_cuda: bool) -> int:
     """Returns the tokens that one forward and backward pass may hold; at least one row of `max_length` fits.
 
     A head that is computed at chosen positions keeps to its own budget, another takes memory for every token.
@@ -23,8 +22,8 @@ def micro_batch_tokens(config: PretrainedConfig, *, max_length: int, selects_hea
     head = LOGITS_AT_ONCE * BYTES_PER_LOGIT if selects_head else 0
     if not selects_head:
         per_token += text.vocab_size * BYTES_PER_LOGIT
-    if torch.cuda.is_available():
+    if on_cuda:
         memory, most = torch.cuda.get_device_properties(0).total_memory, _MOST
     else:
-        memory, most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _MOST_ON_CPU
+        memory, most = psutil.virtual_memory().total, _MOST_ON_CPU
     return max(max_length, min(most, int((memory * _SHARE - head) / per_token)))

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from forgetmenot.model.head import logits_at
 from forgetmenot.model.load import Model, empty_model
@@ -61,10 +62,13 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
 
 def _selected_logits(empty: PreTrainedModel) -> Tensor | None:
     """Returns the logits of `_KEPT` positions, or None where the model does not give those of chosen ones alone."""
-    inputs = {"input_ids": _ids()}
-    if empty.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = _ids()
-    finished_mask = {"attention_mask": torch.zeros(1, 1, sum(_ROWS), sum(_ROWS), device=_META)}
+    inputs: dict[str, object] = {"input_ids": _ids()}
+    mask = "attention_mask"
+    if empty.config.is_encoder_decoder:  # what the encoder gives is no matter of the head
+        states_1TD = torch.zeros(1, sum(_ROWS), empty.config.hidden_size, dtype=empty.dtype, device=_META)
+        inputs = {"decoder_input_ids": _ids(), "encoder_outputs": BaseModelOutput(last_hidden_state=states_1TD)}
+        mask = "decoder_attention_mask"
+    finished_mask = {mask: torch.zeros(1, 1, sum(_ROWS), sum(_ROWS), device=_META)}
     for more in ({}, finished_mask):  # most families look into a mask that they make, which an empty copy cannot
         try:
             logits = logits_at(empty, {**inputs, **more}, places_N=torch.arange(_KEPT, device=_META))

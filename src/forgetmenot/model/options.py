@@ -4,10 +4,19 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from forgetmenot.model.load import Model
 from forgetmenot.model.packing import PACKED, packed_attention
+
+
+def prepare(model: PreTrainedModel, chosen: Model) -> None:
+    """Does to an adapted model what its settings ask for; raises ValueError where it cannot be done to this one."""
+    if chosen.activation_checkpointing:
+        checkpoint_activations(model)
+    if chosen.compile:
+        compile_blocks(model)
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
@@ -36,12 +45,17 @@ def compile_blocks(model: PreTrainedModel) -> None:
         block.compile(dynamic=True)
 
 
-def check_liger() -> None:
-    """Raises ValueError where liger-kernel is not installed."""
+def check_liger(config: PretrainedConfig) -> None:
+    """Raises ValueError where liger-kernel is not installed, or has no kernels for the model's family."""
     if find_spec("liger_kernel") is None:
         raise ValueError(
             "model.liger must be false where liger-kernel is not installed, got true; "
             "pip install 'forgetmenot-llm[liger]' brings it"
+        )
+    families = import_module("liger_kernel.transformers.monkey_patch").MODEL_TYPE_TO_APPLY_LIGER_FN
+    if config.model_type not in families:
+        raise ValueError(
+            f"model.liger must be false for a model that Liger has no kernels for, got true for {config.model_type}"
         )
 
 

@@ -44,27 +44,20 @@ class Packing:
     """Where the rows of a packed batch begin and end."""
 
     groups: tuple[Group, ...]
-    bounds: Tensor
-    """(rows + 1,) int32, the first token of each row, and the number of tokens."""
-    longest: int
 
     @classmethod
     def of(cls, lengths: Sequence[int], *, device: torch.device) -> "Packing":
         """Returns the packing of rows of `lengths` tokens, in their order."""
-        bounds = np.concatenate([[0], np.cumsum(lengths)])
-        groups, first = [], 0
-        for last in range(1, len(lengths) + 1):
-            members = lengths[first:last]
-            following = lengths[first : last + 1]
-            if last < len(lengths) and max(following) * len(following) <= _MOST_PADDING * sum(following):
+        groups, start, members, longest, total = [], 0, [lengths[0]], lengths[0], lengths[0]
+        for length in lengths[1:]:
+            wider, more = max(longest, length), total + length
+            if wider * (len(members) + 1) <= _MOST_PADDING * more:
+                members.append(length)
+                longest, total = wider, more
                 continue
-            groups.append(_group(members, start=int(bounds[first]), device=device))
-            first = last
-        return cls(
-            groups=tuple(groups),
-            bounds=torch.from_numpy(bounds.astype(np.int32)).to(device, non_blocking=True),
-            longest=max(lengths),
-        )
+            groups.append(_group(members, start=start, device=device))
+            start, members, longest, total = start + total, [length], length, length
+        return cls(groups=(*groups, _group(members, start=start, device=device)))
 
 
 def _group(lengths: Sequence[int], *, start: int, device: torch.device) -> Group:

@@ -16,8 +16,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 LOGITS_AT_ONCE = 2**25
 """The most logits that stand in memory at once: of more positions, the head takes one chunk after the other."""
-BYTES_PER_LOGIT = 16
-"""What one takes at most: itself, its log-probability, and the gradients of both. So the head's budget is 0.54 GB."""
+BYTES_PER_LOGIT = 20
+"""What one takes at most: itself, its log-probability, their gradients, and what the allocator still holds of the chunk
+before. So the head's budget is 0.67 GB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from forgetmenot.model.head import BYTES_PER_LOGIT, LOGITS_AT_ONCE
 
 PROGRAM = Path(__file__).with_name("head_memory.py")
 ALL_LOGITS = 152_000 * 400 * 8
-REST = 1.5  # other layers, what the allocator keeps, and libraries' pages that the system had put aside before
+REST = 1.2  # the other layers' activations, and what the allocator keeps
 
 
 @pytest.mark.slow

@@ -61,8 +61,8 @@ class Collator:
         left = self.decoder_start_id is None
         input_ids_BT = _filled(whole, filler=self.pad_id, left=left)
         lengths_B1 = np.asarray([len(row) for row in whole])[:, None]
-        padding_B1 = lengths_B1.max() - lengths_B1
-        positions = np.arange(input_ids_BT.shape[1]) - (padding_B1 if left else 0 * padding_B1)
+        starts_B1 = lengths_B1.max() - lengths_B1 if left else np.zeros_like(lengths_B1)
+        positions = np.arange(input_ids_BT.shape[1]) - starts_B1
         decoder_input_ids_BS = None
         if self.decoder_start_id is not None and labels_BS is not None:
             shifted_BS = labels_BS.roll(1, dims=1)

@@ -69,7 +69,10 @@ class Trying(Callback):
 def test_the_plan_takes_what_fits_and_neither_weights_nor_random_numbers_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    beside: list[int] = []
+
     def short(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
+        beside.append(sum(p.grad.numel() for p in model.parameters() if p.grad is not None))
         if batch.input_ids_BT.numel() > 40:
             raise torch.OutOfMemoryError("injected")
         torch.rand(3)
@@ -93,4 +96,5 @@ def test_the_plan_takes_what_fits_and_neither_weights_nor_random_numbers_change(
     assert data.plan.micro_batch_tokens == 40
     assert torch.equal(trying.before, trying.after)
     assert not trying.gradients
+    assert set(beside[:4]) == {sum(p.numel() for p in model.parameters())}  # tokens tried: 10, 20, 40 and 80
     assert trainer.global_step == 1

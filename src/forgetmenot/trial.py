@@ -10,9 +10,14 @@ from forgetmenot.datamodule import AdaptationData
 from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.module import AdaptationModule
 
+_MOMENTS = 2  # that the optimizer keeps of each weight from its first step on: AdamW's, the most of those in use
+
 
 class MicroBatchTrial(Callback):
-    """Tries the longest training rows before the first step: micro_batch_tokens becomes as large as memory allows."""
+    """Tries the longest training rows before the first step: micro_batch_tokens becomes as large as memory allows.
+
+    It is tried beside what a later step finds in memory: gradients, and the moments of the optimizer.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if pl_module.device.type == "cpu":  # its figure is fixed by model and memory: the same on every start
@@ -25,9 +30,13 @@ class MicroBatchTrial(Callback):
         assert isinstance(data, AdaptationData)
         assert isinstance(module, AdaptationModule)
         random = RandomState.now(module.device)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        moments = [torch.empty_like(p) for p in trained for _ in range(_MOMENTS)]
 
         def attempt(tokens: int) -> None:
             try:
+                for p in trained:  # as in every micro-batch of a step but the first
+                    p.grad = torch.zeros_like(p)
                 with trainer.precision_plugin.forward_context():
                     module.rehearse(data.longest(tokens).to(module.device))
             finally:
@@ -35,6 +44,7 @@ class MicroBatchTrial(Callback):
                 random.restore()
 
         found = largest_that_fits(attempt, start=data.plan.micro_batch_tokens, most=data.plan.largest_step)
+        del moments
         agreed = trainer.strategy.reduce(torch.tensor(float(found), device=module.device), reduce_op="min")
         data.plan = replace(data.plan, micro_batch_tokens=int(agreed))
 

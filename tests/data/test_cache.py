@@ -92,3 +92,14 @@ def test_a_place_that_cannot_be_written_is_told_and_the_rows_are_there(encoder: 
 
 def test_no_rows_are_kept_and_found_as_well(encoder: Encoder) -> None:
     assert len(encoder.training_rows([]).rows) == len(encoder.training_rows([]).rows) == 0
+
+
+def test_what_a_killed_writer_left_goes_after_a_day_and_what_is_being_written_stays(encoder: Encoder) -> None:
+    assert encoder.cache is not None
+    left, writing = encoder.cache / "unfinished_old", encoder.cache / "unfinished_new"
+    left.mkdir(parents=True)
+    writing.mkdir()
+    os.utime(left, (0, 0))
+    encoder.training_rows(EXAMPLES)
+    assert not left.exists()
+    assert writing.exists()

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from forgetmenot.data.types import Example
 _FORMAT = 1  # of the files below; another number makes every key another one
 _ARRAYS = ("tokens", "prompt_lengths", "completion_lengths", "example_indices")
 _FACTS = "split.json"
+_UNFINISHED = "unfinished_"
+_ABANDONED = 24 * 3600  # seconds after which nobody writes an unfinished folder any more
 
 
 def key_of(examples: Sequence[Example], settings: Mapping[str, object]) -> str:
@@ -74,7 +77,8 @@ def _write(split: EncodedSplit, place: Path) -> None:
         "truncated": split.truncated,
         "dropped": split.dropped,
     }
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished_", dir=place.parent))
+    _sweep(place.parent)
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
     try:
         for name, array in arrays.items():
             with (unfinished / f"{name}.npy").open("wb") as file:
@@ -89,3 +93,10 @@ def _write(split: EncodedSplit, place: Path) -> None:
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what writers that were killed have left behind."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)

@@ -42,8 +42,7 @@ class ModelFacts:
 def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
     """Returns the facts of a model; raises ValueError where transformers cannot build it."""
     empty = empty_model(model, config)
-    parameters = inspect.signature(empty.forward).parameters
-    takes_position_ids = "position_ids" in parameters
+    takes_position_ids = "position_ids" in inspect.signature(empty.forward).parameters
     text = config.get_text_config()
     selected = _selected_logits(empty)
     return ModelFacts(
@@ -54,7 +53,7 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
         embedding_rows=empty.get_input_embeddings().get_parameter("weight").shape[0],
         decoder_start_id=getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None,
         takes_position_ids=takes_position_ids,
-        selects_head=selected is not None or "logits_to_keep" in parameters,
+        selects_head=selected is not None,
         vocabulary=text.vocab_size if selected is None else selected.shape[-1],
         packs=takes_position_ids and _packs(empty),
     )

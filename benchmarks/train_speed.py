@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -113,21 +114,49 @@ def can_train(peer: str, work: Workload) -> bool:
 
 
 def contest(work: Workload, *, peers: list[str]) -> Iterator[Entry]:
-    """Yields what each contender reached: peers first tried in every variant, then all in turn, REPEATS times."""
-    chosen = {"ours": "best", "plain": "best"}
+    """Yields what each contender reached: peers first tried in every variant, then all in turn, REPEATS times.
+
+    A peer that lacks memory cuts its steps into passes; ours plans them.
+    """
+    chosen = {"ours": work, "plain": work}
     variants = GPU_VARIANTS if torch.cuda.is_available() else VARIANTS
     for peer in peers:
         ways = [variant for variant in variants[peer] if variant != "pure" or work.method == "lora"]
-        trials = {variant: run(peer, replace(work, variant=variant)) for variant in ways}
-        chosen[peer] = max(trials, key=lambda variant: trials[variant]["tokens_per_second"])
-        as_it_comes = run(peer, replace(work, variant="plain", steps=max(2, work.steps // 3)))
-        yield entry(peer, "as it comes", [as_it_comes])
+        trials = {variant: fitting(peer, replace(work, variant=variant)) for variant in ways}
+        chosen[peer] = max(trials.values(), key=lambda trial: trial.result["tokens_per_second"]).work
+        as_it_comes = fitting(peer, replace(work, variant="plain", steps=max(2, work.steps // 3)))
+        yield entry(peer, f"as it comes{cut(as_it_comes.work)}", [as_it_comes.result])
     results: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
     for repeat in range(REPEATS):
-        for name, variant in chosen.items():
-            results[name].append(run(name, replace(work, variant=variant, seed=repeat)))
-    for name, variant in chosen.items():
-        yield entry(name, variant, results[name])
+        for name, way in chosen.items():
+            results[name].append(run(name, replace(way, seed=repeat)))
+    for name, way in chosen.items():
+        yield entry(name, f"{way.variant}{cut(way)}", results[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A workload as a contender could take it, and what it reached."""
+
+    work: Workload
+    result: dict[str, float]
+
+
+def fitting(contender: str, work: Workload) -> Trial:
+    """Returns what a contender reached, its steps cut into as many passes as memory asks for."""
+    while True:
+        try:
+            return Trial(work=work, result=run(contender, work))
+        except MemoryError:
+            if work.accumulate == work.batch_size:
+                raise
+            work = replace(work, accumulate=2 * work.accumulate)
+            print(f"  {contender} ran out of memory: steps in {work.accumulate} passes", file=sys.stderr, flush=True)
+
+
+def cut(work: Workload) -> str:
+    """Returns how a name tells of steps cut into passes."""
+    return f", in {work.accumulate} passes" if work.accumulate > 1 else ""
 
 
 def run(contender: str, work: Workload) -> dict[str, float]:
@@ -139,6 +168,8 @@ def run(contender: str, work: Workload) -> dict[str, float]:
         env={**os.environ, "OMP_NUM_THREADS": str(work.threads), "HF_HUB_OFFLINE": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.returncode == -signal.SIGKILL:  # by the kernel, which has no memory left
+        raise MemoryError(f"{contender} ({work.variant}) took more memory than there is")
     if done.returncode:
         raise SystemExit(f"{contender} ({work.variant}) failed:\n{done.stderr[-2000:]}")
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

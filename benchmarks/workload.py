@@ -42,6 +42,8 @@ class Workload:
     """Draws the examples of each step out of the pool."""
     shared: str
     threads: int
+    accumulate: int = 1
+    """Passes that a peer cuts each step into, where one takes more memory than there is."""
 
     @property
     def max_steps(self) -> int:

@@ -60,7 +60,8 @@ def arguments(work: Workload) -> dict[str, object]:
     """Returns the arguments that all variants share, and bf16 but for the one as it comes."""
     return {
         "output_dir": tempfile.mkdtemp(),
-        "per_device_train_batch_size": work.batch_size,
+        "per_device_train_batch_size": work.batch_size // work.accumulate,
+        "gradient_accumulation_steps": work.accumulate,
         "max_steps": work.max_steps,
         "seed": work.seed,
         "learning_rate": 1e-4,

@@ -7,6 +7,8 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from tiny_runs import finish, read_lines, read_result
 
+from forgetmenot.rouge import ROUGE_KEYS, rouge
+
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 pytestmark = [
     pytest.mark.real,
@@ -30,6 +32,23 @@ def test_full_fine_tuning_of_a_real_small_llama_learns_sst2(tmp_path: Path) -> N
 
     assert result["tasks"]["sst2"]["after"]["accuracy"] >= majority + 0.08
     assert result["forgetting"]["tasks"]["text"] > 0  # it learns, and forgets
+
+
+def test_rouge_equals_googles_on_every_dialogsum_test_row_with_its_three_references() -> None:
+    records = read_lines(SHARED / "data/dialogsum/test.jsonl")
+    references = [list(map(str, record["summaries"])) for record in records]
+    answers = [
+        *(group[0] for group in (*references[1:], references[0])),  # another dialogue's summary
+        *(str(record["dialogue"]) for record in records),  # many lines, each with its own common subsequences
+    ]
+    scorer = RougeScorer(list(ROUGE_KEYS), use_stemmer=False)
+    for answer, group in zip(answers, references * 2, strict=True):
+        theirs = {
+            f"{key}_{kind}": value
+            for key, score in scorer.score_multi(group, answer).items()
+            for kind, value in zip(("precision", "recall", "fmeasure"), score, strict=True)
+        }
+        assert rouge(answer, group) == pytest.approx(theirs, abs=1e-9)
 
 
 def constant_rouge1(text: object, references: list[list[str]]) -> float:

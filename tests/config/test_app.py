@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from tiny_runs import logging_kept
 
-from forgetmenot.config.app import Story, run_app
+from forgetmenot.config.app import Story, quoted, run_app
 from forgetmenot.config.paths import conf_folder, register_resolvers
 
 
@@ -125,3 +127,15 @@ def test_two_runs_have_different_ids_and_one_run_has_one() -> None:
 
 def test_the_folder_of_the_yaml_files_is_found() -> None:
     assert (conf_folder() / "train.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a fine film", 'is it "good", or {not}: [1], $x?', "back\\slash", "ends\\", "${oc.env:HOME}", "a='b' #c", "ä\nb"],
+)
+def test_a_quoted_text_arrives_as_it_is(text: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = hydra_compose("ask", overrides=["run=a", quoted(f"prompt={text}", key="prompt")])
+    assert config.prompt == text
+    assert quoted("run=a b", key="prompt") == "run=a b"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from forgetmenot.config.save import save_config
+from forgetmenot.config.save import save_config, save_evaluation_config
 
 
 def test_a_saved_config_is_resolved_and_holds_the_figure_that_was_found(tmp_path: Path) -> None:
@@ -32,3 +32,11 @@ def test_a_config_that_cannot_be_resolved_writes_nothing(tmp_path: Path) -> None
     with pytest.raises(Exception, match="nowhere"):
         save_config(OmegaConf.create({"a": "${nowhere}"}), tmp_path, micro_batch_tokens=8)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_evaluations_config_tells_how_to_repeat_it(tmp_path: Path) -> None:
+    save_evaluation_config(OmegaConf.create({"run": "a", "again": "${run}"}), tmp_path)
+    assert "forgetmenot evaluate --config-dir" in (tmp_path / "config.yaml").read_text()
+    assert OmegaConf.load(tmp_path / "config.yaml") == {
+        "defaults": [{"hydra": "evaluate"}, "_self_"], "run": "a", "again": "a",
+    }  # fmt: skip

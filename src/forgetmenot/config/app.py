@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -58,6 +59,15 @@ def run_app(
         sys.argv = command_line
     if ended.failures:
         sys.exit(1)
+
+
+def quoted(word: str, *, key: str) -> str:
+    """Returns `key=TEXT` so that Hydra takes TEXT as it is, whatever stands in it; any other word unchanged."""
+    name, equals, text = word.partition("=")
+    if name != key or not equals:
+        return word
+    as_it_is = text.replace("${", "\\${")  # else an interpolation
+    return f"{key}={QuotedString(text=as_it_is, quote=Quote.double).with_quotes()}"
 
 
 @dataclass(kw_only=True)

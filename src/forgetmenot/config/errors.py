@@ -43,6 +43,9 @@ def hydra_sentence(error: Exception) -> str:
             "quote a value with special characters twice: 'data.prompt=\"{text} ?\"'"
         )
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    missing = re.search(r"[Mm]issing mandatory value: ([\w.]+)", str(cause))
+    if missing:
+        return f"{missing[1]} must be given, got nothing; add {missing[1]}=VALUE"
     if isinstance(cause, OmegaConfBaseException):
         return _unknown_key(cause) if cause.full_key else _first_line(cause)
     return _first_line(cause or error)

@@ -6,19 +6,29 @@ python train.py --config-dir RUN_FOLDER --config-name config
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 
 from forgetmenot.result import write_whole
 
 _HEADER = """\
-# The settings of this run, resolved. To repeat it: python train.py --config-dir THIS_FOLDER --config-name config
+# The settings of this run, resolved. To repeat it: {command} --config-dir THIS_FOLDER --config-name config
 defaults:
-  - hydra: forgetmenot
+  - hydra: {hydra}
   - _self_
 
 """
 
 
 def save_config(config: DictConfig, folder: Path, *, micro_batch_tokens: int) -> None:
-    """Writes `config` as it was used: the figure found for micro_batch_tokens in place of auto."""
+    """Writes a run's `config` as it was used: the figure found for micro_batch_tokens in place of auto."""
     used = OmegaConf.merge(config, {"micro_batch_tokens": micro_batch_tokens})
-    write_whole(folder / "config.yaml", _HEADER + OmegaConf.to_yaml(used, resolve=True))
+    _write(_HEADER.format(command="python train.py", hydra="forgetmenot"), used, folder)
+
+
+def save_evaluation_config(config: DictConfig, folder: Path) -> None:
+    """Writes an evaluation's `config`."""
+    _write(_HEADER.format(command="forgetmenot evaluate", hydra="evaluate"), config, folder)
+
+
+def _write(header: str, config: BaseContainer, folder: Path) -> None:
+    write_whole(folder / "config.yaml", header + OmegaConf.to_yaml(config, resolve=True))

@@ -48,3 +48,36 @@ class Settings:
             raise ValueError(f"max_length must be at least 8 tokens, got {self.max_length}")
         if self.epochs is None and self.max_steps is None:
             raise ValueError("epochs must be a whole number where max_steps is null, got null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What `evaluate` scores and how; null takes the run's own. conf/evaluate.yaml holds the values."""
+
+    run: str
+    num_shots: int
+    seed: int
+    max_length: int | None
+    precision: Literal["auto", "fp32", "bf16"] | None
+    plugins: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.num_shots < 0:
+            raise ValueError(f"num_shots must be at least 0, got {self.num_shots}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be at least 0 and below 2**32, got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What `ask` asks; conf/ask.yaml holds the values."""
+
+    run: str
+    prompt: str
+    max_new_tokens: int | None
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError("prompt must be text, got none")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")

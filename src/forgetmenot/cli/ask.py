@@ -1,0 +1,62 @@
+"""`ask`: what the base and the tuned model answer to a prompt, side by side.
+
+forgetmenot ask run=outputs/runs/DATE/RUN prompt="Alba ate it. Who is named here?"
+"""
+
+import io
+from dataclasses import replace
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from forgetmenot.cli.setup import Setup, set_up
+from forgetmenot.cli.wiring import base_module, data_for, load_adapted, trainer_for
+from forgetmenot.config.build import build
+from forgetmenot.config.retained import expand_retained
+from forgetmenot.config.settings import Question
+from forgetmenot.config.source import read_source
+from forgetmenot.data.examples import EncodedRun, ScoringSet, scoring_set
+from forgetmenot.data.types import Example
+from forgetmenot.loggers import quiet_libraries
+from forgetmenot.module import AdaptationModule
+from forgetmenot.scoring import Scoring
+
+_NEW_TOKENS = 32  # of an answer, where no run says how long one may be
+_ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+
+
+def run(config: DictConfig) -> None:
+    """Prints the answers."""
+    quiet_libraries()
+    question = build(config, Question, key="")
+    source = read_source(question.run, {})
+    source.config.trainer.update(_ONE_PROCESS)
+    setup = set_up(expand_retained(source.config))
+    default = setup.target.task.max_new_tokens if source.folder else _NEW_TOKENS
+    asked = _asked(setup, question.prompt, max_new_tokens=question.max_new_tokens or default)
+
+    table = Table("model", "answer")
+    table.add_row(setup.model.name, escape(_answer(setup, base_module(setup), asked, virtual_tokens=0)))
+    if source.folder is not None:
+        tuned = load_adapted(setup, source.folder / setup.method.folder)
+        said = _answer(setup, tuned, asked, virtual_tokens=setup.method.virtual_tokens)
+        table.add_row(f"{setup.method.name} on {setup.target.task.name}", escape(said))
+    Console().print(table)
+
+
+def _asked(setup: Setup, prompt: str, *, max_new_tokens: int) -> ScoringSet:
+    """Returns the prompt as one example, laid out as the run's own were; nothing of it is kept on disk."""
+    task = replace(setup.target.task, prompt="prompt", metric="accuracy", choices=(), max_new_tokens=max_new_tokens)
+    example = Example(prompt=prompt + task.separator, completion=" ", references=("",))
+    return scoring_set(task, [example], encoder=replace(setup.encoder, cache=None))
+
+
+def _answer(setup: Setup, module: AdaptationModule, asked: ScoringSet, *, virtual_tokens: int) -> str:
+    """Returns what a model answers, under the same path as in a run."""
+    rows = EncodedRun(train=asked.rows, validation=asked, tests=(asked,))
+    scoring = Scoring(validation=asked, tests=rows.tests)
+    judge = trainer_for(setup, [scoring], [], console=Console(file=io.StringIO()))
+    judge.test(module, data_for(setup, rows, tests=rows.tests, virtual_tokens=virtual_tokens), verbose=False)
+    return scoring.measured[asked.task.name].answers[0]

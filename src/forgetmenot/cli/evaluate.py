@@ -1,0 +1,107 @@
+"""`evaluate`: scores a finished run beside its base, or any model alone, on any tasks.
+
+forgetmenot evaluate run=outputs/runs/DATE/RUN data=party num_shots=3
+"""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch import seed_everything
+from omegaconf import DictConfig
+from rich.console import Console
+
+from forgetmenot.cli.setup import Setup, set_up
+from forgetmenot.cli.wiring import (
+    answers_of,
+    data_for,
+    encode,
+    hardware_of,
+    load_adapted,
+    score_adapted,
+    score_base,
+    trainer_for,
+)
+from forgetmenot.config.build import build
+from forgetmenot.config.retained import expand_retained
+from forgetmenot.config.save import save_evaluation_config
+from forgetmenot.config.settings import Evaluation
+from forgetmenot.config.source import read_source
+from forgetmenot.data.examples import EncodedRun
+from forgetmenot.loggers import quiet_libraries
+from forgetmenot.outcome import data_section, evaluation_cost, method_section, record_drift, record_scores
+from forgetmenot.record import on_rank_zero, recording, write_predictions
+from forgetmenot.report.table import print_evaluation
+from forgetmenot.result import RunResult
+from forgetmenot.scoring import Scoring
+from forgetmenot.trainer import ctrl_c_interrupts
+
+_GROUPS = ("data", "trainer")
+
+
+def run(config: DictConfig) -> None:
+    """Scores one model in Hydra's output folder."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    console = Console()
+    quiet_libraries()
+
+    with recording(folder, RunResult(name=folder.name, overrides=list(hydra.overrides.task))) as result:
+        setup, learned = _setup(config)
+        on_rank_zero(save_evaluation_config)(config, folder)
+        seed_everything(setup.settings.seed, verbose=False)
+        rows = encode(setup)
+        result.seed, result.model = setup.settings.seed, setup.model_section
+        result.data = data_section(setup.target, rows)
+        _tell_of_cut_prompts(rows, max_length=setup.settings.max_length, console=console)
+
+        scoring = Scoring(validation=rows.validation, tests=rows.tests)
+        judge = trainer_for(setup, [scoring], [], console=console, scoring="scoring the base")
+        result.hardware = hardware_of(setup, judge)
+        before = score_base(setup, rows, judge=judge, scoring=scoring)
+        result.reused = [f"before.{task}" for task in before.reused]
+        seconds = before.seconds
+        record_scores(result, rows.tests, before=before.tasks, after=None)
+
+        after = None
+        if learned is not None:
+            module = load_adapted(setup, learned)
+            result.method = method_section(
+                setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters
+            )
+            scoring = Scoring(validation=rows.validation, tests=rows.tests)
+            judge = trainer_for(setup, [scoring], [], console=console)
+            data = data_for(setup, rows, tests=rows.tests, virtual_tokens=setup.method.virtual_tokens)
+            with ctrl_c_interrupts():
+                after = score_adapted(setup, module, data, judge=judge, scoring=scoring)
+            seconds += scoring.test_seconds
+            record_scores(result, rows.tests, before=before.tasks, after=after.tasks)
+            record_drift(result, rows.tests, after=after.tasks, weights=after.distance)
+
+        result.cost = evaluation_cost(rows.tests[0], seconds=seconds, virtual_tokens=setup.method.virtual_tokens)
+        said = None if after is None else answers_of(after.tasks)
+        on_rank_zero(write_predictions)(folder, rows.tests, before=answers_of(before.tasks), after=said)
+
+    if judge.is_global_zero:
+        print_evaluation(result, folder=str(folder), console=console)
+
+
+def _setup(config: DictConfig) -> tuple[Setup, Path | None]:
+    """Returns the parts of the run that is evaluated, with this command's tasks, and the folder of what it learned."""
+    asked = build(DictConfig({key: config[key] for key in config if key not in _GROUPS}), Evaluation, key="")
+    changes = {name: config.get(name) for name in (*_GROUPS, "max_length", "precision")}
+    source = read_source(asked.run, {**changes, "plugins": list(asked.plugins) or None})
+    setup = set_up(expand_retained(source.config)).with_shots(asked.num_shots, seed=asked.seed)
+    if source.folder is None:
+        return setup, None
+    learned = source.folder / setup.method.folder
+    if not learned.is_dir():
+        raise ValueError(f"run must be a run that ended well, got {asked.run} without {setup.method.folder}/")
+    return setup, learned
+
+
+def _tell_of_cut_prompts(rows: EncodedRun, *, max_length: int, console: Console) -> None:
+    """Says which tasks have prompts that do not fit: shots may be why."""
+    for data in rows.tests:
+        if data.task.answers and data.rows.truncated:
+            told = f"{data.rows.truncated} of {len(data.examples)} prompts of {data.task.name}"
+            console.print(f"{told} are longer than max_length={max_length} allows and were cut", markup=False)

@@ -1,0 +1,63 @@
+"""What is evaluated: a finished run's folder with the settings that it was made with, or a plain model's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.result import FILE_NAME
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The config of a run; `folder` has what it learned, and is None for a model that nothing was added to."""
+
+    config: DictConfig
+    folder: Path | None
+
+
+def read_source(path: str, changes: Mapping[str, object]) -> Source:
+    """Returns the run at `path`, or the model that a folder or hub id names; `changes` that are not None count more.
+
+    Raises ConfigError where it is a run without its config.yaml.
+    """
+    folder = Path(path).expanduser()
+    is_run = (folder / FILE_NAME).is_file()
+    if is_run and not (folder / "config.yaml").is_file():
+        raise ConfigError(f"run must be a run that wrote its config.yaml, got {path} without one")
+    if folder.is_dir() and not is_run and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"run must be a finished run ({FILE_NAME}) or a model (config.json), got {path} without either"
+        )
+    config = _of_run(folder) if is_run else _of_model(path)
+    OmegaConf.set_struct(config, False)
+    config.objective = None  # a sweep's matter
+    for key, value in changes.items():
+        if value is not None:
+            config[key] = value
+    return Source(config=config, folder=folder if is_run else None)
+
+
+def _of_run(folder: Path) -> DictConfig:
+    """Returns the settings that a run was made with; keys of data sets that it did not know yet as they stand today."""
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    config.pop("defaults", None)
+    today = compose("data/local").data
+    for data in (config.data, *config.data.retained):
+        for key in today:
+            if key not in data and key != "retained":
+                data[key] = today[key]
+    return config
+
+
+def _of_model(path: str) -> DictConfig:
+    """Returns the settings of a run from this model; what it would train with is never used."""
+    config: DictConfig = compose("train", overrides=["model=causal", "method=lora", "method.rank=1", "logger=none"])
+    OmegaConf.set_struct(config, False)
+    config.model.path, config.model.name = path, Path(path).name
+    config.pop("hydra", None)
+    return config

@@ -1,0 +1,111 @@
+"""`evaluate` and `ask` as their users call them: a finished run, a plain model, other tasks, shots, mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_runs import Finished, finish, read_lines, read_result
+
+
+@pytest.fixture(scope="module")
+def evaluated(finished_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """An evaluation of the finished run on its own tasks."""
+    place = tmp_path_factory.mktemp("evaluated")
+    done = finish([f"run={finished_run.folder}"], place, command="evaluate")
+    assert done.code == 0, done.stderr
+    return done
+
+
+def test_on_the_runs_own_tasks_it_repeats_the_runs_numbers(finished_run: Finished, evaluated: Finished) -> None:
+    before, after = read_result(finished_run.folder), read_result(evaluated.folder)
+    for key in ("tasks", "gain", "gain_ci", "forgetting", "forgetting_ci", "drift", "model"):
+        assert after[key] == before[key], key
+    for file in (finished_run.folder / "predictions").iterdir():
+        assert read_lines(evaluated.folder / "predictions" / file.name) == read_lines(file)
+
+
+def test_it_writes_nothing_into_the_run_that_it_reads(finished_run: Finished, tmp_path: Path) -> None:
+    before = {file: file.read_bytes() for file in finished_run.folder.rglob("*") if file.is_file()}
+    assert finish([f"run={finished_run.folder}"], tmp_path, command="evaluate").code == 0
+    assert {file: file.read_bytes() for file in finished_run.folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_plain_model_is_scored_alone(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    done = finish(
+        [
+            f"run={tiny_model}", "data=local", "data.name=mood", f"data.path={tiny_data}", "data.prompt=text",
+            "data.completion=label", "data.max_new_tokens=2", "data.retained=[]", "trainer=cpu", "max_length=64",
+        ],
+        tmp_path, command="evaluate",
+    )  # fmt: skip
+
+    assert done.code == 0, done.stderr
+    result = read_result(done.folder)
+    assert result["tasks"]["mood"]["after"] is None and result["tasks"]["mood"]["before"]["loss"] > 0
+    assert (result["method"], result["gain"], result["forgetting"]) == (None, None, None)
+    assert {line["after"] for line in read_lines(done.folder / "predictions" / "mood.jsonl")} == {None}
+    assert "mood" in done.stdout and "The evaluation lies in" in done.stdout
+
+
+def test_it_can_be_repeated_from_its_config(evaluated: Finished, tmp_path: Path) -> None:
+    again = finish(["--config-dir", str(evaluated.folder), "--config-name", "config"], tmp_path, command="evaluate")
+    assert again.code == 0, again.stderr
+    assert read_result(again.folder)["tasks"] == read_result(evaluated.folder)["tasks"]
+
+
+def test_shots_stand_before_each_prompt_the_same_for_all_and_never_from_test(
+    finished_run: Finished, tiny_data: Path, tmp_path: Path
+) -> None:
+    done = finish([f"run={finished_run.folder}", "num_shots=2"], tmp_path, command="evaluate")
+    assert done.code == 0, done.stderr
+    train = [json.loads(line) for line in (tiny_data / "train.jsonl").read_text().splitlines()]
+    shots = {f"{record['text']}\n{record['label']}" for record in train}
+    beginnings = set()
+    for line in read_lines(done.folder / "predictions" / "mood.jsonl"):
+        *shown, _ = line["prompt"].split("\n\n")
+        assert len(shown) == 2 and set(shown) <= shots
+        beginnings.add(tuple(shown))
+    assert len(beginnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "run must be given"),
+        (["run=nowhere/at/all"], "model.path must be an existing folder or a hub id, got nowhere/at/all"),
+        (["run={run}", "num_shots=17"], "num_shots must be at least 0 and at most the 16 training examples of mood"),
+        (["run={empty}"], "run must be a finished run (result.json) or a model (config.json)"),
+        (["run={run}", "data=sentimnet"], "data must be one of"),
+        (["run={run}", "nmu_shots=1"], "did you mean num_shots?"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(
+    finished_run: Finished, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"run": finished_run.folder, "empty": tmp_path / "empty"}
+    done = finish([word.format(**places) for word in arguments], tmp_path, command="evaluate")
+    assert done.code == 1
+    assert sentence in done.sentence
+
+
+def test_a_run_without_weights_is_refused(finished_run: Finished, tmp_path: Path) -> None:
+    for name in ("config.yaml", "result.json"):
+        (tmp_path / name).write_bytes((finished_run.folder / name).read_bytes())
+    done = finish([f"run={tmp_path}"], tmp_path, command="evaluate")
+    assert done.code == 1
+    assert "run must be a run that ended well" in done.sentence
+
+
+@pytest.mark.parametrize("prompt", ["a fine film 0", 'is it "good", or {not}: [1], $x?', "back\\slash"])
+def test_ask_shows_what_base_and_tuned_model_answer(finished_run: Finished, tmp_path: Path, prompt: str) -> None:
+    done = finish([f"run={finished_run.folder}", f"prompt={prompt}"], tmp_path, command="ask")
+    assert done.code == 0, done.stderr
+    assert "causal" in done.stdout and "lora on mood" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ask_answers_as_the_run_did(finished_run: Finished, tmp_path: Path) -> None:
+    line = read_lines(finished_run.folder / "predictions" / "mood.jsonl")[0]
+    done = finish([f"run={finished_run.folder}", f"prompt={line['prompt'].strip()}"], tmp_path, command="ask")
+    assert line["after"].strip() in done.stdout

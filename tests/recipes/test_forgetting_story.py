@@ -1,11 +1,15 @@
 """The story that the README tells, from its one command: three seeds of four methods on sentiment, with defaults."""
 
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
 import pytest
+from playwright.sync_api import sync_playwright
 from tiny_runs import finish, read_lines, read_result
+
+from forgetmenot.cli.compare import main as compare
 
 pytestmark = pytest.mark.slow
 
@@ -66,3 +70,40 @@ def test_lora_forgets_less_than_full_fine_tuning(results: Results) -> None:
 def test_the_regularized_forgets_half_as_much_at_most_and_gains_nearly_as_much(results: Results) -> None:
     assert forgetting(results["regularized"]) <= forgetting(results["full"]) / 2
     assert gain(results["regularized"]) >= gain(results["full"]) - 0.05
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium, as Debian has it")
+def test_the_page_of_the_runs_draws_its_charts_and_sorts_its_table_without_network(place: Path) -> None:
+    page_file = place / "page.html"
+    compare([str(place / "outputs"), "--html", str(page_file)])
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+        tab, errors = context.new_page(), []
+        tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.on("requestfailed", lambda request: errors.append(request.url))
+        tab.goto(page_file.as_uri())
+        tab.wait_for_selector(".main-svg")
+
+        charts = tab.locator(".chart")
+        drawn = [charts.nth(i).locator(".main-svg .trace, .main-svg .points").count() for i in range(charts.count())]
+        names = {row.split("\n")[0] for row in tab.locator("table.sorts tbody tr td:first-child").all_inner_texts()}
+        tab.get_by_role("button", name="gain", exact=True).click()
+        gains = [
+            float(text.split(" ")[0]) for text in tab.locator("table.sorts tbody tr td:nth-child(4)").all_inner_texts()
+        ]
+        tab.get_by_role("button", name="gain", exact=True).click()
+        turned = [
+            float(text.split(" ")[0]) for text in tab.locator("table.sorts tbody tr td:nth-child(4)").all_inner_texts()
+        ]
+        tab.set_viewport_size({"width": 390, "height": 800})
+        fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        tab.wait_for_function(fits, timeout=10_000)  # a phone need not scroll sideways
+        browser.close()
+
+    assert errors == []
+    assert len(drawn) >= 3 and all(drawn)
+    assert names == {"full", "lora", "prompt", "regularized"}
+    assert gains == sorted(gains, reverse=True) and turned == sorted(gains)

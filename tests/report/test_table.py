@@ -46,9 +46,17 @@ def _printed(result: RunResult) -> str:
     return console.file.getvalue()
 
 
+def _printed_table(result: RunResult) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(result_table(result))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 def _row(text: str, name: str) -> list[str]:
-    (line,) = [line for line in text.splitlines() if line.startswith(("│", "|")) and line.split()[1] == name]
-    return [cell.strip() for cell in line.strip("│").split("│")]
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line.startswith("│")]
+    (row,) = [row for row in rows if row[0].split()[0] == name]
+    return row
 
 
 def test_the_target_has_its_gain_and_a_retained_task_its_forgetting() -> None:
@@ -58,7 +66,29 @@ def test_the_target_has_its_gain_and_a_retained_task_its_forgetting() -> None:
 
 
 def test_a_task_that_does_not_count_says_why() -> None:
-    assert _row(_printed(_result()), "text")[-2:] == ["+0.080", "loss only"]
+    row = _row(_printed(_result()), "text,")
+    assert (row[0], row[-2:]) == ("text, loss only", ["+0.080", ""])
+
+
+def test_every_difference_has_its_interval_where_the_file_has_it() -> None:
+    result = _result()
+    result.gain_ci = {"mood": (0.4, 0.5)}
+    result.forgetting_ci = {"tasks": {"names": (0.21, 0.414), "text": (-0.01, 0.1)}, "mean": (0.21, 0.414)}
+    text = _printed(result)
+    shown = [_row(text, name)[-1] for name in ("mood", "names", "text,", "mean")]
+    assert shown == ["0.40–0.50", "0.21–0.41", "-0.01–0.10", "0.21–0.41"]
+
+
+def test_one_model_alone_shows_its_scores_and_their_intervals() -> None:
+    result = _result()
+    assert result.tasks is not None
+    result.method = result.gain = result.forgetting = None
+    for task in result.tasks.values():
+        task["after"] = None
+        task["ci"] = {"before": {task["metric"]: (0.1, 0.6)}, "after": None}
+    text = _printed_table(result)
+    assert _row(text, "mood") == ["mood", "accuracy", "0.410", "", "", "", "0.10–0.60"]
+    assert "tiny on mood" in text and "mean" not in text
 
 
 def test_the_mean_is_told_over_what_counts() -> None:

@@ -1,6 +1,6 @@
 """`compare`: sets finished runs side by side, seeds together.
 
-forgetmenot compare outputs/sweeps/DATE/TIME --answers 2
+forgetmenot compare outputs/sweeps/DATE/TIME --answers 2 --html runs.html
 """
 
 import argparse
@@ -11,7 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from forgetmenot.report.compare import answers, comparison, find_runs, group_runs
+from forgetmenot.report.compare import answers_side_by_side, answers_table, comparison
+from forgetmenot.report.page import write_page
+from forgetmenot.report.runs import find_runs, group_runs
 
 _PIPED = 160  # columns where no terminal says how many it has
 
@@ -21,14 +23,17 @@ def main(arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=_PIPED)
 
-    runs, left_out = find_runs(options.paths)
+    runs, others = find_runs(options.paths)
     groups = group_runs(runs)
 
     console.print(comparison(groups))
-    if left_out:
-        console.print(f"left out: {left_out} runs that failed or were interrupted")
-    for table in answers(groups, per_task=options.answers) if options.answers else ():
-        console.print(table)
+    for other in others:
+        console.print(f"left out: {other.folder} ({other.why})", soft_wrap=True, markup=False)
+    for answers in answers_side_by_side(groups, per_task=options.answers) if options.answers else ():
+        console.print(answers_table(answers))
+    if options.html:
+        write_page(options.html, groups, others)
+        console.print(f"the page lies in {options.html}", soft_wrap=True, markup=False)
     if not options.answers:
         again = shlex.join(["forgetmenot", "compare", *map(str, options.paths), "--answers", "2"])
         console.print(f"what they answered: {again}", soft_wrap=True, markup=False)
@@ -44,4 +49,5 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="also what they answered to the first N prompts of each retained task",
     )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also as a page with charts, for a browser")
     return parser.parse_args(arguments)

@@ -1,43 +1,74 @@
 """The table at the end of a run: task by task before, after, gain or forgetting, and the cost."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 
-from forgetmenot.result import RunResult
+from forgetmenot.result import Interval, RunResult
 
 
 def print_result(result: RunResult, *, folder: str, console: Console) -> None:
     """Prints a complete run's table and where it lies."""
     console.print(result_table(result))
     console.print(cost_sentence(result))
+    if result.reused:
+        console.print(f"The base's scores were known from an earlier run ({len(result.reused)} tasks).")
     console.print(f"The run lies in {folder}", soft_wrap=True, markup=False)
 
 
+def print_evaluation(result: RunResult, *, folder: str, console: Console) -> None:
+    """Prints a complete evaluation's table and where it lies."""
+    console.print(result_table(result))
+    assert result.cost is not None
+    console.print(f"Scored in {result.cost['evaluate_seconds']:.0f} s.")
+    console.print(f"The evaluation lies in {folder}", soft_wrap=True, markup=False)
+
+
 def result_table(result: RunResult) -> Table:
-    """Returns one row a task; gain counts what became better, forgetting what became worse."""
-    assert result.tasks is not None and result.gain is not None and result.forgetting is not None
-    table = Table(title=f"{result.method['name']} on {result.data['name']}" if result.method and result.data else None)
+    """Returns one row a task; gain counts what became better, forgetting what became worse.
+
+    The 95% interval is that of the gain or of the forgetting; where there is one model alone, of its score. Behind the
+    name of a task that does not count stands why.
+    """
+    assert result.tasks is not None and result.data is not None
+    model = result.method["name"] if result.method else result.model["name"] if result.model else ""
+    table = Table(title=f"{model} on {result.data['name']}", pad_edge=False)  # fits a terminal of 80 columns
     for heading in ("task", "metric"):
         table.add_column(heading)
-    for heading in ("before", "after", "gain", "forgetting"):
+    for heading in ("before", "after", "gain", "forgetting", "95%"):
         table.add_column(heading, justify="right")
-    table.add_column("not counted")
+    gain, forgetting = result.gain or {}, result.forgetting or {"tasks": {}, "mean": None}
+    intervals = _intervals(result)
     for name, task in result.tasks.items():
-        metric, after = task["metric"], task["after"]
-        gain, forgotten = result.gain.get(name), result.forgetting["tasks"].get(name)
+        metric, after, reason = task["metric"], task["after"], task.get("reason")
         table.add_row(
-            name,
+            f"{name}, {reason}" if reason else name,
             metric,
             _number(task["before"][metric], ".3f"),
             "" if after is None else _number(after[metric], ".3f"),
-            _number(gain, "+.3f"),
-            _number(forgotten, "+.3f"),
-            task.get("reason") or "",
+            _number(gain.get(name), "+.3f"),
+            _number(forgetting["tasks"].get(name), "+.3f"),
+            _interval(intervals.get(name)),
         )
-    mean = result.forgetting["mean"]
-    table.add_section()
-    table.add_row("mean forgetting", "", "", "", "", _number(mean, "+.3f") or "none counts")
+    if result.forgetting is not None:
+        mean, ends = forgetting["mean"], result.forgetting_ci["mean"] if result.forgetting_ci else None
+        table.add_section()
+        told = _number(mean, "+.3f") or "none counts"
+        table.add_row("mean forgetting", "", "", "", "", told, _interval(ends))
     return table
+
+
+def _intervals(result: RunResult) -> Mapping[str, Interval]:
+    """Returns the interval that a task's row shows; none where an older file has none."""
+    if result.gain_ci is not None and result.forgetting_ci is not None:
+        return {**result.gain_ci, **result.forgetting_ci["tasks"]}
+    tasks = result.tasks or {}
+    return {name: task["ci"]["before"][task["metric"]] for name, task in tasks.items() if "ci" in task}
+
+
+def _interval(ends: Interval | None) -> str:
+    return "" if ends is None else f"{ends[0]:.2f}–{ends[1]:.2f}"
 
 
 def cost_sentence(result: RunResult) -> str:
@@ -47,10 +78,11 @@ def cost_sentence(result: RunResult) -> str:
     speed = _number(cost["train_tokens_per_second"], ",.0f") or "unknown"
     memory = cost["peak_memory_bytes"]
     peak = "unknown" if memory is None else f"{memory / 1e9:.2f} GB"
-    saved, waited = method["saved_bytes"], cost["loading_seconds"] / (cost["train_seconds"] or 1)
+    seconds = cost["train_seconds"] or 0.0
+    saved, waited = method["saved_bytes"], (cost["loading_seconds"] or 0.0) / (seconds or 1)
     return (
         f"Trained {method['trainable_percent']:.1f}% of {result.model['parameters'] / 1e6:.1f} M parameters "
-        f"in {cost['train_seconds']:.0f} s ({speed} tokens a second, {waited:.1%} of it waiting for data, "
+        f"in {seconds:.0f} s ({speed} tokens a second, {waited:.1%} of it waiting for data, "
         f"peak memory {peak}), "
         f"scored in {cost['evaluate_seconds']:.0f} s, saved {(saved or 0) / 1e6:.2f} MB."
     )

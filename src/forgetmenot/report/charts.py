@@ -1,0 +1,220 @@
+"""The charts of the page, as plotly reads them: plain dicts of traces and layout."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from statistics import mean, stdev
+
+from forgetmenot.report.runs import Group, after, gain, hardware, mean_forgetting, peak, seconds
+from forgetmenot.result import Interval, RunResult
+
+Figure = dict[str, object]
+Point = tuple[float, float, Group]
+"""Mean forgetting, gain, and whose they are."""
+
+_POINTS = 200  # of a curve, at most: more cannot be told apart on a screen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A figure with its heading and one sentence on how to read it."""
+
+    name: str
+    title: str
+    note: str
+    figure: Figure
+
+
+def pareto(groups: Sequence[Group]) -> Chart | None:
+    """Returns gain against mean forgetting: a dot a group, its size the share that was trained."""
+    points: list[Point] = []
+    for group in groups:
+        gains, losses = group.values(gain), group.values(mean_forgetting)
+        if gains and losses:
+            points.append((mean(losses), mean(gains), group))
+    if not points:
+        return None
+    best = front(points)
+    traces: list[dict[str, object]] = [
+        {
+            "type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip",
+            "x": [x for x, _, _ in best], "y": [y for _, y, _ in best], "line": {"dash": "dot", "shape": "hv"},
+        }
+    ]  # fmt: skip
+    for x, y, group in points:
+        traces.append(
+            {
+                "type": "scatter", "mode": "markers", "name": escape(group.label), "x": [x], "y": [y],
+                "error_x": _error(group, mean_forgetting, "forgetting"), "error_y": _error(group, gain, "gain"),
+                "marker": {"size": _size(group), "line": {"width": 3 if (x, y, group) in best else 0}},
+                "hovertext": escape(_told(group)), "hoverinfo": "text",
+            }
+        )  # fmt: skip
+    note = (
+        "Up is better, left is better: what lies on the dotted front is beaten by nothing in both. The larger the dot, "
+        "the more was trained. Bars are the standard deviation over seeds, or of one seed the 95% interval."
+    )
+    layout = {"xaxis": {"title": {"text": "mean forgetting"}}, "yaxis": {"title": {"text": "gain"}}}
+    return Chart(name="pareto", title="Gain against forgetting", note=note, figure={"data": traces, "layout": layout})
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Returns the points that no other beats in both, by rising forgetting."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    return best
+
+
+def costs(groups: Sequence[Group]) -> list[Chart]:
+    """Returns seconds and memory of training, one chart for each hardware: others are not compared."""
+    machines: dict[str, list[Group]] = {}
+    for group in groups:
+        for machine in dict.fromkeys(map(hardware, group.runs)):
+            runs = tuple(run for run in group.runs if hardware(run) == machine)
+            part = Group(label=group.label, runs=runs)
+            if part.values(seconds):
+                machines.setdefault(machine, []).append(part)
+    charts = []
+    for number, (machine, members) in enumerate(machines.items()):
+        labels = [escape(group.label) for group in members]
+        traces = [
+            {
+                "type": "bar", "orientation": "h", "name": name, "y": labels, "xaxis": axis,
+                "x": [mean(values) if (values := group.values(read)) else None for group in members],
+            }
+            for name, axis, read in (("seconds of training", "x", seconds), ("peak memory, GB", "x2", peak))
+        ]  # fmt: skip
+        layout = {
+            "xaxis": {"domain": [0, 0.47], "title": {"text": "seconds of training"}},
+            "xaxis2": {"domain": [0.53, 1], "title": {"text": "peak memory, GB"}},
+            "yaxis": {"automargin": True, "autorange": "reversed"},
+            "showlegend": False,
+            "height": 140 + 34 * len(members),
+        }
+        figure: Figure = {"data": traces, "layout": layout}
+        charts.append(Chart(name=f"cost{number}", title="Cost of a run", note=f"On {machine}.", figure=figure))
+    return charts
+
+
+def curves(groups: Sequence[Group]) -> Chart | None:
+    """Returns the validation score of every group's first run as it was trained."""
+    traces = []
+    for group in groups:
+        steps, values = _validation(group)
+        if len(values) > 1:
+            trace = {"type": "scatter", "mode": "lines+markers", "name": escape(group.label), "x": steps, "y": values}
+            traces.append(trace)
+    if not traces:
+        return None
+    target = groups[0].runs[0].result.target
+    layout = {
+        "xaxis": {"title": {"text": "optimizer steps"}},
+        "yaxis": {"title": {"text": f"validation {target['metric'] if target else ''}"}},
+    }
+    note = "The target's score on validation examples, of each group's first run."
+    return Chart(name="curves", title="Learning curves", note=note, figure={"data": traces, "layout": layout})
+
+
+def sweeps(groups: Sequence[Group]) -> list[Chart]:
+    """Returns gain and forgetting over every numeric setting that alone sets three or more groups apart."""
+    charts: list[Chart] = []
+    kinds = dict.fromkeys(group.runs[0].kind for group in groups)
+    for kind in kinds:
+        members = [group for group in groups if group.runs[0].kind == kind]
+        key = _only_difference(members)
+        if key is None:
+            continue
+        values = [float(dict(group.runs[0].settings)[key]) for group in members]
+        order = sorted(range(len(members)), key=lambda i: values[i])
+        traces = []
+        for name, read in (("gain", gain), ("mean forgetting", mean_forgetting)):
+            measured = [members[i].values(read) for i in order]
+            traces.append(
+                {
+                    "type": "scatter", "mode": "lines+markers", "name": name, "x": [values[i] for i in order],
+                    "y": [mean(found) if found else None for found in measured],
+                    "error_y": {"array": [stdev(found) if len(found) > 1 else 0.0 for found in measured]},
+                }
+            )  # fmt: skip
+        wide = min(values) > 0 and max(values) / min(values) >= 8
+        layout = {"xaxis": {"title": {"text": key}, "type": "log" if wide else "linear"}}
+        title, note = f"{kind[2]} over {key}", "Bars are the standard deviation over seeds."
+        charts.append(
+            Chart(name=f"sweep{len(charts)}", title=title, note=note, figure={"data": traces, "layout": layout})
+        )
+    return charts
+
+
+def _only_difference(groups: Sequence[Group]) -> str | None:
+    """Returns the one setting, a number, in which the groups differ; None where there is no such one."""
+    if len(groups) < 3:
+        return None
+    shared = frozenset.intersection(*(group.runs[0].settings for group in groups))
+    keys = {key for group in groups for key, _ in group.runs[0].settings - shared}
+    if len(keys) != 1:
+        return None
+    (key,) = keys
+    values = [dict(group.runs[0].settings).get(key, "") for group in groups]
+    return key if all(_is_number(value) for value in values) else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _error(group: Group, read: Callable[[RunResult], float | None], name: str) -> dict[str, object]:
+    """Returns the bars around a dot: the spread over seeds, or the interval of one."""
+    values = group.values(read)
+    if len(values) > 1:
+        return {"type": "data", "array": [stdev(values)]}
+    result = group.runs[0].result
+    ends: Interval | None = None
+    if name == "gain" and result.gain_ci:
+        ends = next(iter(result.gain_ci.values()))
+    if name == "forgetting" and result.forgetting_ci:
+        ends = result.forgetting_ci["mean"]
+    if ends is None or not values:
+        return {"visible": False}
+    return {"type": "data", "symmetric": False, "array": [ends[1] - values[0]], "arrayminus": [values[0] - ends[0]]}
+
+
+def _size(group: Group) -> float:
+    """Returns a dot's width in pixels: 10 for a thousandth of a percent and less, 34 for all weights."""
+    shares = group.values(lambda result: result.method and result.method["trainable_percent"])
+    share = max(mean(shares), 1e-3) if shares else 1e-3
+    return 10 + 24 * (math.log10(share) + 3) / 5
+
+
+def _told(group: Group) -> str:
+    """Returns what hovering over a dot tells."""
+    figures: Mapping[str, list[float]] = {
+        "after": group.values(after), "gain": group.values(gain), "mean forgetting": group.values(mean_forgetting),
+    }  # fmt: skip
+    told = [f"{name} {mean(values):.3f}" for name, values in figures.items() if values]
+    return f"{group.label}: {', '.join(told)}, {len(group.runs)} seeds, {group.runs[0].folder.name}"
+
+
+def _validation(group: Group) -> tuple[list[int], list[float]]:
+    """Returns the steps at which the first run was validated, and its target's scores there."""
+    run = group.runs[0]
+    file, target = run.folder / "metrics.jsonl", run.result.target
+    if target is None or not file.is_file():
+        return [], []
+    key = f"val/{target['metric']}"
+    found = _lines_with(file, key)
+    every = -(-len(found) // _POINTS) or 1
+    return [int(line["step"]) for line in found[::every]], [line[key] for line in found[::every]]
+
+
+def _lines_with(file: Path, key: str) -> list[dict[str, float]]:
+    with file.open(encoding="utf-8") as lines:
+        found = [json.loads(line) for line in lines if f'"{key}"' in line]
+    return [line for line in found if line[key] is not None]

@@ -1,0 +1,174 @@
+"""The page that compares runs: one file of HTML that needs no network, with charts, tables and answers."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import mean
+from string import Template
+
+from forgetmenot.report.charts import Chart, costs, curves, pareto, sweeps
+from forgetmenot.report.compare import answers_side_by_side, spread
+from forgetmenot.report.runs import (
+    Group,
+    Unfinished,
+    after,
+    forgetting,
+    forgotten,
+    gain,
+    hardware,
+    mean_forgetting,
+    peak,
+    seconds,
+)
+from forgetmenot.report.significance import difference
+from forgetmenot.result import write_whole
+
+_PER_TASK = 5  # prompts of each retained task whose answers are shown
+_ROUGE_NOTE = (
+    "ROUGE counts words that answer and reference share. It does not see what they say: “It is cold outside” scores "
+    "the same against “It is very cold” and “It is not cold”."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What a table shows, and the number that it sorts by; None sorts by the text."""
+
+    text: str
+    value: float | None = None
+    numeric: bool = False
+    best: bool = False
+
+
+def write_page(file: Path, groups: Sequence[Group], unfinished: Sequence[Unfinished]) -> None:
+    """Writes the page whole or not at all; raises ValueError where plotly is not installed."""
+    if find_spec("plotly") is None:
+        raise ValueError("--html needs plotly, got none; pip install 'forgetmenot-llm[report]' brings it")
+    plotly: str = import_module("plotly.offline").get_plotlyjs()
+    by_data: dict[str, list[Group]] = {}
+    for group in groups:
+        by_data.setdefault(group.runs[0].kind[1], []).append(group)
+    charts: dict[str, Chart] = {}
+    parts = [
+        part
+        for number, (data, members) in enumerate(by_data.items())
+        for part in _section(number, data, members, charts)
+    ]
+    template = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+    runs = sum(len(group.runs) for group in groups)
+    figures = json.dumps({name: chart.figure for name, chart in charts.items()})
+    page = template.substitute(
+        count=runs,
+        summary=escape(f"{runs} complete runs in {len(groups)} groups that differ by more than their seed."),
+        sections="\n".join([*parts, *_unfinished(unfinished)]),
+        plotly=plotly,
+        figures=figures.replace("<", "\\u003c"),
+    )
+    write_whole(file, page)
+
+
+def _section(number: int, data: str, groups: Sequence[Group], charts: dict[str, Chart]) -> list[str]:
+    """Returns what the page tells of the runs on one data set, and adds its charts to `charts`."""
+    trained = [group for group in groups if not group.runs[0].is_evaluation]
+    found = [pareto(trained), *sweeps(trained), *costs(trained), curves(trained)] if trained else []
+    parts = [f"<h2>{escape(data)}</h2>"]
+    for chart in (chart for chart in found if chart is not None):
+        name = f"{chart.name}_{number}"
+        charts[name] = chart
+        parts += [f"<h3>{escape(chart.title)}</h3>", f'<p class="note">{escape(chart.note)}</p>']
+        parts.append(f'<div class="chart" id="{name}"></div>')
+    parts += ["<h3>All figures</h3>", f'<p class="note">{escape(_how_to_read(groups))}</p>', _table(groups)]
+    for table in answers_side_by_side(groups, per_task=_PER_TASK):
+        parts += [
+            "<h3>What they answered</h3>",
+            '<p class="note">The first run of each group, to the same prompts.</p>',
+        ]
+        parts.append(
+            _html_table(table.headings, [[Cell(text=text) for text in row] for row in table.rows], kind="text")
+        )
+    parts += ["<h3>Settings that differ</h3>", _settings(groups)]
+    return parts
+
+
+def _how_to_read(groups: Sequence[Group]) -> str:
+    target = groups[0].runs[0].result.target
+    text = (
+        "Mean ± standard deviation over seeds; of one seed, its own figure. Green: the best gain, and every gain whose "
+        "answers to the same prompts are not significantly worse (95%, test examples and seeds resampled together; of "
+        "two or three seeds their spread is estimated low)."
+    )
+    return f"{text} {_ROUGE_NOTE}" if target and target["metric"].startswith("rouge") else text
+
+
+def _table(groups: Sequence[Group]) -> str:
+    """Returns the table of all figures."""
+    retained = list(dict.fromkeys(name for group in groups for run in group.runs for name in forgetting(run.result)))
+    machines = {hardware(run) for group in groups for run in group.runs}
+    headings = ["run", "seeds", "after", "gain", "forgetting", *retained, "trained %", "train s", "peak GB"]
+    equal_to_best = _equal_to_best(groups)
+    rows = []
+    for group in groups:
+        row = [Cell(text=group.label), Cell(text=str(len(group.runs)), value=len(group.runs), numeric=True)]
+        row += [_cell(group.values(after)), _cell(group.values(gain), sign="+", best=group in equal_to_best)]
+        row += [_cell(group.values(read), sign="+") for read in (mean_forgetting, *map(forgotten, retained))]
+        row.append(_cell(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1))
+        row += [_cell(group.values(seconds), digits=0), _cell(group.values(peak), digits=2)]
+        if len(machines) > 1:
+            row.append(Cell(text="; ".join(dict.fromkeys(map(hardware, group.runs)))))
+        rows.append(row)
+    return _html_table([*headings, *(["hardware"] if len(machines) > 1 else [])], rows, kind="sorts")
+
+
+def _equal_to_best(groups: Sequence[Group]) -> list[Group]:
+    """Returns the group with the best gain, and those that do not differ from it significantly."""
+    tuned = [group for group in groups if group.values(gain) and not group.runs[0].is_evaluation]
+    if len(tuned) < 2:
+        return []
+    best = max(tuned, key=lambda group: mean(group.values(gain)))
+    task = next(iter(best.runs[0].result.gain or {}))
+    equal = [best]
+    for group in tuned:
+        ends = None if group is best else difference(best, group, task=task)
+        if ends is not None and ends[0] <= 0 <= ends[1]:
+            equal.append(group)
+    return equal
+
+
+def _cell(values: Sequence[float], *, digits: int = 3, sign: str = "", best: bool = False) -> Cell:
+    value = mean(values) if values else None
+    return Cell(text=spread(values, digits=digits, sign=sign), value=value, numeric=True, best=best)
+
+
+def _settings(groups: Sequence[Group]) -> str:
+    """Returns a table of the settings that are not the same in all groups."""
+    groups = [group for group in groups if not group.runs[0].is_evaluation] or groups
+    shared = frozenset.intersection(*(group.runs[0].settings for group in groups))
+    settings: list[Mapping[str, str]] = [dict(group.runs[0].settings - shared) for group in groups]
+    keys = sorted({key for each in settings for key in each})
+    if not keys:
+        return "<p>None.</p>"
+    rows = [[Cell(text=key), *(Cell(text=each.get(key, "")) for each in settings)] for key in keys]
+    return _html_table(["setting", *(group.label for group in groups)], rows, kind="text")
+
+
+def _unfinished(runs: Iterable[Unfinished]) -> list[str]:
+    lines = [f"<li>{escape(str(run.folder))}: {escape(run.why)}</li>" for run in runs]
+    return ["<h2>Not compared</h2>", f"<ul>{''.join(lines)}</ul>"] if lines else []
+
+
+def _html_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, kind: str) -> str:
+    """Returns a table; of kind `sorts` it has buttons for headings."""
+    names = [f"<button>{escape(name)}</button>" if kind == "sorts" else escape(name) for name in headings]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    body = "".join(f"<tr>{''.join(map(_html_cell, row))}</tr>" for row in rows)
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _html_cell(cell: Cell) -> str:
+    value = f' data-value="{"" if cell.value is None else cell.value}"' if cell.numeric else ""
+    best = ' class="best"' if cell.best else ""
+    return f"<td{value}{best}>{escape(cell.text)}</td>"

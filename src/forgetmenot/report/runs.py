@@ -1,0 +1,176 @@
+"""Finds runs by their folders, and puts together those that differ by their seed alone."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from forgetmenot.result import FILE_NAME, RunResult
+
+_NOT_LEARNING = ("seed", "hydra", "logger", "micro_batch_tokens", "defaults")  # settings that do not set runs apart
+_CONFIG = "config.yaml"
+_WANDB = "wandb"  # W&B keeps a config.yaml of its own in a run's folder
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where PyYAML was built with it
+Settings = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run, the folder that it lies in, and its settings less the seed as (key, value)."""
+
+    folder: Path
+    result: RunResult
+    settings: Settings
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether a finished model was scored and nothing trained."""
+        return any(key == "run" for key, _ in self.settings)
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """What a run is first called by: its model, data and method."""
+        model, data, method = self.result.model, self.result.data, self.result.method
+        assert model is not None and data is not None, "complete runs have them"
+        name = method["name"] if method else "base"
+        return model["name"], data["name"], f"{name}, evaluated" if self.is_evaluation else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A folder whose run is not complete, and why."""
+
+    folder: Path
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that differ by their seed alone; `label` says what sets them apart from the other groups."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def values(self, read: Callable[[RunResult], float | None]) -> list[float]:
+        """Returns what `read` finds in each run; runs without it are left out."""
+        found = [read(run.result) for run in self.runs]
+        return [value for value in found if value is not None]
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
+    """Returns the complete runs in or below `paths`, first started first, and all others.
+
+    Raises ValueError where a path is no folder or no run is complete.
+    """
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"PATH must be an existing folder, got {path}")
+        files = (file for name in (FILE_NAME, _CONFIG) for file in path.rglob(name) if _WANDB not in file.parts)
+        folders |= dict.fromkeys(sorted({file.parent for file in files}))
+    found = [_read(folder) for folder in folders]
+    complete = [run for run in found if isinstance(run, Run)]
+    others = [run for run in found if isinstance(run, Unfinished)]
+    if not complete:
+        raise ValueError(f"PATH must be a folder with complete runs, got {len(others)} runs, none of them complete")
+    return sorted(complete, key=lambda run: run.result.started), others
+
+
+def _read(folder: Path) -> Run | Unfinished:
+    """Returns the run in a folder, or what became of it."""
+    if not (folder / FILE_NAME).is_file():
+        return Unfinished(folder=folder, why="half-written: it goes on, or was killed")
+    try:
+        result = RunResult.read(folder)
+    except ValueError as error:
+        return Unfinished(folder=folder, why=str(error))
+    if result.status != "complete":
+        return Unfinished(folder=folder, why=result.status + (f": {result.error}" if result.error else ""))
+    try:
+        return Run(folder=folder, result=result, settings=_read_settings(folder))
+    except (yaml.YAMLError, AttributeError) as error:
+        return Unfinished(folder=folder, why=f"{_CONFIG} must be YAML with keys, got {' '.join(str(error).split())}")
+
+
+def _read_settings(folder: Path) -> Settings:
+    """Returns what config.yaml holds, flat; nothing where there is none."""
+    file = folder / _CONFIG
+    config = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER) if file.is_file() else {}
+    return frozenset(_flat({key: value for key, value in config.items() if key not in _NOT_LEARNING}))
+
+
+def _flat(node: object, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            yield from _flat(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node if isinstance(node, str) else json.dumps(node)
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Returns runs of the same settings together, in the order of their first run.
+
+    Of runs that share their seed as well, one made again, the last counts.
+    """
+    once = {(run.kind, run.settings, run.result.seed): run for run in runs}
+    together: dict[tuple[tuple[str, str, str], Settings], list[Run]] = {}
+    for run in once.values():
+        together.setdefault((run.kind, run.settings), []).append(run)
+    return [Group(label=_label(members[0], runs), runs=tuple(members)) for members in together.values()]
+
+
+def _label(run: Run, runs: Sequence[Run]) -> str:
+    """Returns the method, with model and data where they differ, and the settings that its like do not share."""
+    model, data, method = run.kind
+    words = [method]
+    words += [f"on {data}"] if len({other.kind[1] for other in runs}) > 1 else []
+    words += [f"of {model}"] if len({other.kind[0] for other in runs}) > 1 else []
+    shared = frozenset.intersection(*(other.settings for other in runs if other.kind == run.kind))
+    return " ".join([*words, *sorted(f"{key}={value}" for key, value in run.settings - shared)])
+
+
+def after(result: RunResult) -> float | None:
+    """Returns the target's own score after."""
+    task = result.target
+    return task["after"][task["metric"]] if task and task["after"] else None
+
+
+def gain(result: RunResult) -> float | None:
+    """Returns how much better the target became."""
+    return next(iter((result.gain or {}).values()), None)
+
+
+def mean_forgetting(result: RunResult) -> float | None:
+    """Returns the mean over retained tasks that count."""
+    return result.forgetting and result.forgetting["mean"]
+
+
+def forgetting(result: RunResult) -> Mapping[str, float]:
+    """Returns how much worse each retained task became."""
+    return result.forgetting["tasks"] if result.forgetting else {}
+
+
+def forgotten(task: str) -> Callable[[RunResult], float | None]:
+    """Returns what reads how much worse one task became."""
+    return lambda result: forgetting(result).get(task)
+
+
+def peak(result: RunResult) -> float | None:
+    """Returns the peak of memory, in GB."""
+    peak = result.cost and result.cost["peak_memory_bytes"]
+    return None if peak is None else peak / 1e9
+
+
+def seconds(result: RunResult) -> float | None:
+    """Returns the seconds of training."""
+    return result.cost and result.cost["train_seconds"]
+
+
+def hardware(run: Run) -> str:
+    """Returns what a run computed on."""
+    machine = run.result.hardware
+    if machine is None:
+        return "unknown hardware"
+    return f"{machine['device']}, {machine['devices']} of them, {machine['threads']} threads, {machine['precision']}"

@@ -1,0 +1,69 @@
+"""Whether one group of runs is better than another beyond chance: of test examples, and of seeds.
+
+Both are resampled together: in each resample a draw of each group's runs, and one draw of test examples for all of them
+(a two-level bootstrap; Davison and Hinkley 1997, section 3.8).
+
+Shapes: R runs, N examples.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from forgetmenot.answers import ANSWER_NAMES, per_answer
+from forgetmenot.report.runs import Group, Run
+from forgetmenot.result import Interval
+from forgetmenot.scores import RESAMPLES, interval
+
+
+def difference(group: Group, other: Group, *, task: str) -> Interval | None:
+    """Returns the 95% interval of how much better `group` answers a task than `other`; None where that is not known.
+
+    It is known where both answered the same prompts, and the task is scored by its answers.
+    """
+    ours, theirs = ([_answered(run, task) for run in each.runs] for each in (group, other))
+    known = [answered for answered in (*ours, *theirs) if answered is not None]
+    if len(known) < len(ours) + len(theirs) or len({answered.prompts for answered in known}) != 1:
+        return None
+    left, right = (np.array([each.scores_N for each in part]) for part in (known[: len(ours)], known[len(ours) :]))
+    return interval(_differences(left, right))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Answered:
+    """What a run answered: the prompts, and the score of each answer."""
+
+    prompts: tuple[str, ...]
+    scores_N: np.ndarray
+
+
+def _answered(run: Run, task: str) -> _Answered | None:
+    """Returns what a run answered to a task, in file order; None where its answers are not what scores it."""
+    section, file = (run.result.tasks or {}).get(task), run.folder / "predictions" / f"{task}.jsonl"
+    if section is None or section["metric"] not in ANSWER_NAMES or not file.is_file():
+        return None
+    return _scored(file, section["metric"], dict(run.settings).get("data.rouge_of_several") == "average")
+
+
+@cache
+def _scored(file: Path, metric: str, average: bool) -> _Answered:
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    said = [line["after"] if line["after"] is not None else line["before"] for line in lines]
+    references = [line["references"] for line in lines]
+    scores = per_answer(metric, said, references, accumulate="average" if average else "best")
+    return _Answered(prompts=tuple(line["prompt"] for line in lines), scores_N=np.array(scores))
+
+
+def _differences(left_RN: np.ndarray, right_RN: np.ndarray) -> np.ndarray:
+    """Returns (resamples,) of the difference of means of two groups' runs over the same examples."""
+    generator = np.random.default_rng(0)
+    examples = left_RN.shape[1]
+    drawn = np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
+        places = generator.integers(examples, size=examples)
+        mine, others = (each[generator.integers(len(each), size=len(each))].mean(0) for each in (left_RN, right_RN))
+        drawn[index] = (mine - others)[places].mean()
+    return drawn

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from benchmarks.contenders.measure import Stopwatch, workload
 from benchmarks.contenders.model import base, config
 from benchmarks.workload import MAX_LENGTH, RANK, TARGETS, Workload, read
-from forgetmenot.callbacks import Cost
+from forgetmenot.cost import Cost
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Plan
@@ -56,7 +56,7 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
     """Returns the examples as training data."""
     rows = Rows.of(((ids[:prompt], ids[prompt:]) for ids, prompt in read(work)), is_encoder_decoder=False)
     split = EncodedSplit(rows=rows, example_indices=np.arange(len(rows)), truncated=0, dropped=0)
-    unscored = ScoringSet(task=None, examples=(), rows=split)  # type: ignore[arg-type]  # never scored
+    unscored = ScoringSet(task=None, examples=(), rows=split, num_bytes=rows.lengths)  # type: ignore[arg-type]  # never scored
     plan = Plan(
         lengths=rows.lengths,
         batch_size=work.batch_size,

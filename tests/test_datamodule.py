@@ -33,6 +33,7 @@ def scoring(name: str, *, answers: bool = True, pieces: tuple[int, ...] = tuple(
         task=make_task(name, metric="accuracy" if answers else "loss"),
         examples=tuple(Example(prompt="q", completion="a", references=("a",)) for _ in range(count)),
         rows=split(pieces),
+        num_bytes=np.ones(len(pieces)),
     )
 
 

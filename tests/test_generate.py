@@ -1,12 +1,19 @@
 """Greedy answers beside a plain loop of argmax, alone and in padded batches."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from tiny_models import EOS, collator_of, prompt_of, rows_for, tiny, word_tokenizer
+from tiny_models import EOS, collator_of, facts_of, prompt_of, rows_for, tiny, word_tokenizer
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from forgetmenot.generate import answer, end_tokens
+from forgetmenot.data import collate
+from forgetmenot.generate import Prefix, answer, end_tokens
+from forgetmenot.method.prompt import Prompt
+from forgetmenot.model.facts import ModelFacts
 
 FAMILIES = ["llama", "qwen2", "gpt2", "gemma", "gemma2", "gemma3", "t5", "bart"]
 LENGTHS = [(3, 1), (11, 1), (6, 1), (1, 1)]
@@ -42,7 +49,7 @@ def answers(
     model: PreTrainedModel, prompts: list[np.ndarray], *, most: int, tokenizer: PreTrainedTokenizerFast | None = None
 ) -> list[str]:
     batch = collator_of(model).prompts(prompts)
-    return answer(model, batch, tokenizer=tokenizer or word_tokenizer(), max_new_tokens=most)
+    return answer(model, batch, facts=facts_of(model), tokenizer=tokenizer or word_tokenizer(), max_new_tokens=most)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -133,3 +140,79 @@ def test_special_tokens_are_left_out_of_the_text() -> None:
     model = tiny("llama")
 
     assert not any("<" in said for said in answers(model, prompts_for(model), most=8))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2", "gemma", "gemma2", "gemma3"])
+def test_answers_of_a_family_with_keys_and_values_equal_those_of_transformers_generate(family: str) -> None:
+    model, facts = tiny(family), facts_of(tiny(family))
+    batch = collator_of(model).prompts(prompts_for(model))
+
+    def said(facts: ModelFacts) -> list[str]:
+        return answer(model, batch, facts=facts, tokenizer=word_tokenizer(), max_new_tokens=8)
+
+    assert facts.keeps_keys_and_values
+    assert said(facts) == said(replace(facts, keeps_keys_and_values=False))
+
+
+def test_rows_that_have_ended_leave_the_batch_and_the_others_answer_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    prompts = [prompt_of(row) for row in rows_for(model, [(n, 1) for n in (3, 9, 5, 2, 7, 4, 6, 8)], seed=4)]
+    alone = [greedy(model, prompt, end={EOS}, most=8) for prompt in prompts]
+    end = alone[0][2]  # a token that ends some answers early
+    model.generation_config.eos_token_id = [EOS, end]
+    sizes: list[int] = []
+    monkeypatch.setattr(model, "forward", counted(model.forward, sizes))
+
+    said = answers(model, prompts, most=8)
+
+    assert said == [text(greedy(tiny("llama"), prompt, end={EOS, end}, most=8)) for prompt in prompts]
+    assert sizes[0] == 8 > min(sizes)
+
+
+def counted(forward: Callable[..., object], sizes: list[int]) -> Callable[..., object]:
+    """Returns `forward`, which tells how many rows it was given."""
+
+    def counting(**inputs: Tensor) -> object:
+        sizes.append(len(inputs["input_ids"]))
+        return forward(**inputs)
+
+    return counting
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2", "gemma"])
+@pytest.mark.parametrize("virtual_tokens", [0, 3])
+def test_a_beginning_that_prompts_share_is_computed_once_and_changes_no_answer(
+    family: str, virtual_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collate, "_SHORTEST_PREFIX", 4)
+    method = Prompt(name="prompt", lr=0.1, num_virtual_tokens=virtual_tokens) if virtual_tokens else None
+    base = tiny(family)
+    model = base if method is None else method.apply(base)
+    instruction = prompt_of(rows_for(tiny(family), [(9, 1)], seed=8)[0])
+    prompts = [np.concatenate([instruction, prompt]) for prompt in prompts_for(tiny(family))]
+    collator = replace(collator_of(tiny(family), virtual_tokens=virtual_tokens), shares_prefix=True)
+
+    shared = collator.shared(prompts)
+    prefix = Prefix.of(model, collator.prefix(prompts[0], length=shared))
+    settings = {"facts": facts_of(tiny(family)), "tokenizer": word_tokenizer(), "max_new_tokens": 8}
+    whole = answer(model, collator.prompts(prompts), **settings)
+
+    assert facts_of(tiny(family)).shares_prefix
+    assert shared == virtual_tokens + 9
+    for _ in range(2):  # the second batch finds the prefix as the first did
+        assert answer(model, collator.prompts(prompts, after=shared), **settings, prefix=prefix) == whole
+    assert len(set(whole)) > 1
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "t5", "bart"])
+def test_families_that_count_how_far_back_they_see_or_have_an_encoder_share_no_beginning(family: str) -> None:
+    assert not facts_of(tiny(family)).shares_prefix
+
+
+def test_no_beginning_is_shared_by_one_prompt_or_a_short_one_and_each_keeps_a_token() -> None:
+    collator = replace(collator_of(tiny("llama")), shares_prefix=True)
+    same = [np.arange(4, 24)] * 3
+    assert collator.shared(same) == 19
+    assert collator.shared(same[:1]) == 0
+    assert collator.shared([np.arange(4, 12)] * 3) == 0
+    assert collator_of(tiny("llama")).shared(same) == 0

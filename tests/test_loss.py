@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from forgetmenot import loss
 from forgetmenot.data.types import IGNORE_INDEX, Encoded
-from forgetmenot.loss import loss_sum, next_tokens
+from forgetmenot.loss import loss_sum, next_tokens, row_divergences, row_losses
 
 PACKED = ["llama", "qwen2", "qwen3", "gpt2", "gemma", "gemma2", "gemma3"]
 LAYOUTS = [*((family, True) for family in PACKED), *((family, False) for family in (*PACKED, "t5", "bart"))]
@@ -145,3 +145,50 @@ def test_loss_is_summed_in_fp32_for_a_model_in_bf16() -> None:
     batch = collator_of(model).rows(rows_for(model, LENGTHS))
 
     assert loss_sum(model.to(torch.bfloat16), batch, facts_of(model)).dtype == torch.float32
+
+
+@each_layout
+@pytest.mark.parametrize("chunk", [2**25, 3 * VOCAB])
+def test_each_rows_loss_is_what_the_row_has_alone(
+    family: str, packs: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", chunk)
+    model = tiny(family)
+    ours = packing(model) if packs else model
+    collator, facts, rows = collator_of(model, packs=packs), facts_of(model), rows_for(model, LENGTHS)
+
+    each = row_losses(ours, collator.rows(rows), facts)
+
+    with torch.no_grad():
+        alone = torch.stack([loss_sum(ours, collator.rows([row]), facts) for row in rows])
+    torch.testing.assert_close(each, alone, rtol=1e-5, atol=1e-5)
+
+
+@each_layout
+@pytest.mark.parametrize("chunk", [2**25, 3 * VOCAB])
+def test_each_rows_divergence_is_that_of_whole_distributions_at_its_supervised_positions(
+    family: str, packs: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", chunk)
+    base, model = tiny(family), tiny(family, seed=1)
+    collator, facts, rows = collator_of(base, packs=packs), facts_of(base), rows_for(base, LENGTHS)
+    batch = collator.rows(rows)
+    both = [packing(each) if packs else each for each in (model, base)]
+
+    each = row_divergences(both[0], batch, facts, base=both[1], base_batch=batch)
+
+    expected = []
+    for row in rows:
+        alone = collator_of(base).rows([row])
+        inputs = reference_inputs(alone, causal=not base.config.is_encoder_decoder)
+        supervised = next_tokens(alone, facts)[0] != IGNORE_INDEX
+        with torch.no_grad():
+            log_base, log_model = (m(**inputs).logits[0, supervised].log_softmax(-1) for m in (base, model))
+        expected.append(torch.nn.functional.kl_div(log_model, log_base, reduction="sum", log_target=True))
+    torch.testing.assert_close(each, torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_does_not_diverge_from_itself() -> None:
+    model = tiny("llama")
+    batch = collator_of(model).rows(rows_for(model, LENGTHS))
+    assert row_divergences(model, batch, facts_of(model), base=model, base_batch=batch).abs().max() < 1e-5

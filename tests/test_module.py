@@ -223,13 +223,17 @@ def test_the_module_has_each_trained_parameter_once_though_penalties_watch_them(
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
-def test_scoring_a_batch_sums_its_loss_and_counts_its_supervised_tokens(family: str) -> None:
+def test_scoring_a_batch_gives_the_loss_of_each_row(family: str) -> None:
     module = module_of(adapted(FULL, family).eval(), family)
     (rows,) = steps_of(family, examples(family)[:1], cut=WHOLE)[0].micro_batches
-    batch = ScoringBatch(task="text", indices=(4, 5, 6, 7), rows=rows, prompts=None, max_new_tokens=1, counted=True)
+    indices = tuple(range(4, 4 + rows.num_rows))
+    batch = ScoringBatch(
+        task="text", indices=indices, rows=rows, num_supervised=(1,) * len(indices), num_bytes=(1,) * len(indices),
+        prompts=None, max_new_tokens=1, counted=True,
+    )  # fmt: skip
 
     scored = module.test_step(batch, 0)["scored"]
 
-    assert (scored.task, scored.indices, scored.answers) == ("text", (4, 5, 6, 7), ())
-    assert scored.tokens == sum(completion for _, completion in LENGTHS[0])
-    assert scored.loss_sum == pytest.approx(loss_sum(module.model, rows, module.facts).item())
+    assert (scored.answers, scored.chosen, scored.divergences) == ((), (), ())
+    assert len(scored.nats) == len(indices)
+    assert sum(scored.nats) == pytest.approx(loss_sum(module.model, rows, module.facts).item())

@@ -10,8 +10,10 @@ from torch import nn
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.data.types import Example
-from forgetmenot.outcome import Measured, cost_section, method_section, metrics, objective, record_scores
+from forgetmenot.outcome import cost_section, method_section, metrics, objective, record_drift, record_scores
 from forgetmenot.result import RunResult
+from forgetmenot.scores import ExampleScores
+from forgetmenot.scoring import Measured
 
 NUM_EXAMPLES = 20
 
@@ -21,7 +23,7 @@ def _set(name: str, *, metric: str = "accuracy") -> ScoringSet:
     examples = tuple(Example(prompt="?", completion=str(i), references=(str(i),)) for i in range(NUM_EXAMPLES))
     rows = Rows.of([([1] * 3, [2]), ([1] * 5, [2])], is_encoder_decoder=False)
     split = EncodedSplit(rows=rows, example_indices=np.arange(2), truncated=0, dropped=0)
-    return ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=split)
+    return ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=split, num_bytes=np.ones(2))
 
 
 def _data() -> SimpleNamespace:
@@ -29,17 +31,20 @@ def _data() -> SimpleNamespace:
     return SimpleNamespace(tests=[_set("mood")], loading_seconds=0.5)
 
 
-def _measured(**scores: float) -> Measured:
-    """Scores by task; the answers are right for the share that the score tells."""
-    answers = {
-        name: [str(i) if i < score * NUM_EXAMPLES else "wrong" for i in range(NUM_EXAMPLES)]
-        for name, score in scores.items()
-    }
-    return Measured(
-        scores={name: {"accuracy": score, "loss": score} for name, score in scores.items()},
-        answers={**answers, "text": []},
-        seconds=1.0,
-    )
+def _measured(**scores: float) -> dict[str, Measured]:
+    """Scores by task: accuracy is right for the share that is given, and the loss is that share for every example."""
+    measured = {}
+    for name, score in scores.items():
+        right = np.arange(NUM_EXAMPLES) < score * NUM_EXAMPLES
+        losses = np.full(NUM_EXAMPLES, score)
+        names, columns = ("loss",), [losses]
+        if name != "text":
+            names, columns = ("accuracy", "loss"), [right, losses]
+        sums = np.array(columns, dtype=float).T
+        answers = () if name == "text" else tuple(str(i) if yes else "wrong" for i, yes in enumerate(right))
+        task_scores = ExampleScores(names=names, sums_NS=sums, weights_NS=np.ones_like(sums))
+        measured[name] = Measured(scores=task_scores, answers=answers)
+    return measured
 
 
 TESTS = [_set("mood"), _set("names"), _set("party"), _set("text", metric="loss")]
@@ -142,8 +147,46 @@ def test_cost_of_a_training_that_took_no_time_has_no_speed() -> None:
     assert facts["train_tokens_per_second"] is None
 
 
-def test_what_a_callback_measured_is_taken_over() -> None:
-    scoring = SimpleNamespace(scores={"a": {"loss": 1.0}}, answers={"a": ["x"]}, test_seconds=2.0)
-    measured = Measured.of(scoring)  # type: ignore[arg-type]
-    scoring.scores.clear()
-    assert (measured.scores, measured.answers, measured.seconds) == ({"a": {"loss": 1.0}}, {"a": ["x"]}, 2.0)
+def test_every_score_and_difference_has_an_interval_around_it(result: RunResult) -> None:
+    assert result.tasks is not None and result.gain is not None and result.gain_ci is not None
+    for task in result.tasks.values():
+        for when in ("before", "after"):
+            assert set(task["ci"][when]) == set(task[when])
+            assert all(low <= task[when][name] <= high for name, (low, high) in task["ci"][when].items())
+    low, high = result.gain_ci["mood"]
+    assert 0 < low < result.gain["mood"] < high < 1
+
+
+def test_forgetting_has_an_interval_for_each_task_and_for_the_mean_over_those_that_count(result: RunResult) -> None:
+    assert result.forgetting_ci is not None
+    assert set(result.forgetting_ci["tasks"]) == {"names", "party", "text"}
+    assert result.forgetting_ci["mean"] == result.forgetting_ci["tasks"]["names"]  # the only one that counts
+    assert result.forgetting_ci["tasks"]["text"] == (0.5, 0.5)  # every example became as much worse
+
+
+def test_a_mean_over_nothing_has_no_interval() -> None:
+    result = RunResult()
+    record_scores(result, TESTS[:1], before=BEFORE, after=AFTER)
+    assert result.forgetting_ci == {"tasks": {}, "mean": None}
+
+
+def test_drift_is_recorded_for_retained_tasks_and_is_no_score() -> None:
+    after = dict(AFTER)
+    for name in ("names", "party", "text"):
+        scores = AFTER[name].scores
+        column = np.full((NUM_EXAMPLES, 1), 0.25)
+        wider = ExampleScores(
+            names=(*scores.names, "kl"),
+            sums_NS=np.hstack([scores.sums_NS, column]),
+            weights_NS=np.hstack([scores.weights_NS, np.ones_like(column)]),
+        )
+        after[name] = Measured(scores=wider, answers=AFTER[name].answers)
+    result = RunResult()
+
+    record_scores(result, TESTS, before=BEFORE, after=after)
+    record_drift(result, TESTS, after=after, weights=0.125)
+
+    assert result.drift == {"kl": {"names": 0.25, "party": 0.25, "text": 0.25}, "weights": 0.125}
+    assert result.tasks is not None
+    assert all("kl" not in task["after"] and "kl" not in task["ci"]["after"] for task in result.tasks.values())
+    assert metrics(result)["drift/kl/names"] == 0.25 and metrics(result)["drift/weights"] == 0.125

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_tasks import make_task
@@ -17,7 +18,7 @@ from forgetmenot.result import RunResult
 def _scoring_set(name: str, *, metric: str = "accuracy") -> ScoringSet:
     examples = tuple(Example(prompt=f"größe {i}?\n", completion="gut", references=("gut", "ja")) for i in range(3))
     task = make_task(name, metric=metric)
-    return ScoringSet(task=task, examples=examples, rows=_no_rows())
+    return ScoringSet(task=task, examples=examples, rows=_no_rows(), num_bytes=np.ones(3))
 
 
 def _no_rows() -> EncodedSplit:

@@ -83,7 +83,7 @@ def test_the_plan_takes_what_fits_and_neither_weights_nor_random_numbers_change(
     rows = Rows.of([([5] * 6, [6] * 4)] * 12, is_encoder_decoder=False)
     split = EncodedSplit(rows=rows, example_indices=np.arange(12), truncated=0, dropped=0)
     plan = Plan(lengths=rows.lengths, batch_size=12, micro_batch_tokens=10, seed=0, packed=True)
-    scoring = ScoringSet(task=make_task(), examples=(), rows=split)
+    scoring = ScoringSet(task=make_task(), examples=(), rows=split, num_bytes=np.ones(0))
     data = AdaptationData(
         split, validation=scoring, tests=(), plan=plan, collator=collator_of(tiny("llama"), packs=True)
     )

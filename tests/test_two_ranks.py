@@ -1,5 +1,6 @@
 """Two processes that train one model: the loss and the weights of one, also after memory ran out on one of them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -69,3 +70,27 @@ def test_a_step_that_runs_out_of_memory_on_one_rank_is_repeated_by_all_as_if_it_
     assert len(short["losses"]) == STEPS
     exact = {"rtol": 0, "atol": 0} if step == 0 else {"rtol": 1e-5, "atol": 1e-6}  # from step 0 on, all is cut alike
     torch.testing.assert_close(short["weights"], reference["weights"], **exact)
+
+
+def test_two_ranks_with_unequal_counts_of_examples_score_as_one_process(tmp_path: Path) -> None:
+    came_to: dict[int, list[dict[str, object]]] = {}
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, str(PROGRAM.with_name("scoring_ranks.py")), str(folder), str(ranks)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent)},
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        came_to[ranks] = [json.loads(file.read_text()) for file in sorted(folder.iterdir())]
+    (alone,), both = came_to[1], came_to[2]
+
+    assert len(both) == 2
+    assert sorted(rank["seen"] for rank in both) == [5, 7]
+    for rank in both:
+        assert rank["val"] == pytest.approx(alone["val"], rel=1e-6)
+        assert rank["test"] == pytest.approx(alone["test"], rel=1e-6)
+        assert rank["answers"] == alone["answers"]
+        for ours, theirs in zip(rank["each"], alone["each"], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5)

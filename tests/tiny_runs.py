@@ -27,7 +27,8 @@ class Finished:
     @property
     def folders(self) -> list[Path]:
         """The folders of the runs and sweep members, in order of their start or number."""
-        found = [*self.place.glob("outputs/runs/*/*"), *self.place.glob("outputs/sweeps/*/*/*")]
+        kinds = ("runs/*/*", "sweeps/*/*/*", "evaluations/*/*")
+        found = [folder for kind in kinds for folder in self.place.glob(f"outputs/{kind}")]
         return sorted(folder for folder in found if folder.is_dir())
 
     @property
@@ -61,14 +62,14 @@ def read_result(folder: Path) -> dict[str, object]:
     return json.loads((folder / "result.json").read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def finish(arguments: list[str], place: Path) -> Finished:
-    """Runs `train` in `place` and leaves Hydra, logging and argv as they were."""
+def finish(arguments: list[str], place: Path, *, command: str = "train") -> Finished:
+    """Runs a command in `place` and leaves Hydra, logging and argv as they were."""
     out, err = io.StringIO(), io.StringIO()
     argv, code = sys.argv, 0
     with contextlib.chdir(place), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), logging_kept():
         try:
-            sys.argv = ["forgetmenot", "train", *arguments]
-            run_command("train", arguments=arguments)
+            sys.argv = ["forgetmenot", command, *arguments]
+            run_command(command, arguments=arguments)
         except SystemExit as exit_:
             code = exit_.code if isinstance(exit_.code, int) else 1
         finally:

@@ -13,6 +13,8 @@ def make_task(name: str = "quiz", *, metric: str = "accuracy", **changes: object
         "separator": " ",
         "references": None,
         "metric": metric,
+        "choices": (),
+        "rouge_of_several": "best",
         "max_new_tokens": 4,
         "max_validation": 100,
         "truncate": "left",

@@ -74,7 +74,7 @@ def data(micro_batch_tokens: int) -> AdaptationData:
     pairs = [(prompt_of(row).tolist(), row.labels[row.labels != IGNORE_INDEX].tolist()) for row in examples()]
     rows = Rows.of(pairs, is_encoder_decoder=False)
     train = EncodedSplit(rows=rows, example_indices=np.arange(len(LENGTHS)), truncated=0, dropped=0)
-    unscored = ScoringSet(task=make_task(), examples=(), rows=train)
+    unscored = ScoringSet(task=make_task(), examples=(), rows=train, num_bytes=np.ones(0))
     return AdaptationData(
         train,
         validation=unscored,

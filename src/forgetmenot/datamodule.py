@@ -1,7 +1,7 @@
 """The LightningDataModule: planned steps to train on, and batches of like lengths to score."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from lightning.pytorch import LightningDataModule
@@ -32,6 +32,8 @@ class AdaptationData(LightningDataModule):
         self.tests = tests
         self.plan = plan
         self.collator = collator
+        self.base_collator: Collator | None = None
+        """How the base reads rows, where retained tasks are to be compared with it."""
         self.loading_seconds = 0.0
         """What making training steps took so far: the time that training waited for data."""
 
@@ -78,7 +80,8 @@ class AdaptationData(LightningDataModule):
 
     def _scoring_loader(self, sets: Sequence[ScoringSet]) -> DataLoader[ScoringBatch]:
         batches = [(data, cut) for data in sets for cut in self._scoring_cuts(data)]
-        return DataLoader(_Scoring(batches, collator=self.collator), batch_size=None)
+        compared = {data.task.name for data in self.tests[1:]} if self.base_collator else set()
+        return DataLoader(_Scoring(self, batches, compared=compared), batch_size=None)
 
     def _scoring_cuts(self, data: ScoringSet) -> list[Cut]:
         """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with padding and answers.
@@ -127,23 +130,43 @@ class _EpochSteps(Sampler[int]):
 
 
 class _Scoring(Dataset[ScoringBatch]):
-    """Batches to score, collated when they are asked for."""
+    """Batches to score, collated when they are asked for; tasks to be `compared` carry the base's rows, too."""
 
-    def __init__(self, batches: Sequence[tuple[ScoringSet, Cut]], *, collator: Collator) -> None:
+    def __init__(
+        self, data: AdaptationData, batches: Sequence[tuple[ScoringSet, Cut]], *, compared: Collection[str]
+    ) -> None:
+        self.data = data
         self.batches = batches
-        self.collator = collator
+        self.compared = compared
+        sets = {scored.task.name: scored for scored, _ in batches}
+        self.shared = {name: self._shared(scored) for name, scored in sets.items()}
+
+    def _shared(self, scored: ScoringSet) -> int:
+        """Returns how many tokens all prompts of a task begin with, to be computed once."""
+        rows = scored.rows.rows
+        return self.data.collator.shared([rows.prompt(i) for i in range(len(rows))]) if scored.task.answers else 0
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, number: int) -> ScoringBatch:
-        data, (cut, weight) = self.batches[number]
-        rows = data.rows.rows
+        scored, (cut, weight) = self.batches[number]
+        collator, base_collator = self.data.collator, self.data.base_collator
+        rows, task = scored.rows.rows, scored.task
+        indices = tuple(scored.rows.example_indices[cut].tolist())
+        members, prompts = [rows[row] for row in cut], [rows.prompt(row) for row in cut]
+        shared = self.shared[task.name]
         return ScoringBatch(
-            task=data.task.name,
-            indices=tuple(data.rows.example_indices[cut].tolist()),
-            rows=self.collator.rows([rows[row] for row in cut]),
-            prompts=self.collator.prompts([rows.prompt(row) for row in cut]) if data.task.answers else None,
-            max_new_tokens=data.task.max_new_tokens,
+            task=task.name,
+            indices=indices,
+            rows=collator.rows(members),
+            num_supervised=tuple(rows.completion_lengths[cut].tolist()),
+            num_bytes=tuple(scored.num_bytes[cut].tolist()),
+            prompts=collator.prompts(prompts, after=shared) if task.answers else None,
+            prefix=collator.prefix(prompts[0], length=shared) if shared else None,
+            max_new_tokens=task.max_new_tokens,
             counted=weight > 0,
+            choices=tuple(collator.rows([split.rows[row] for row in cut]) for split in scored.choices),
+            right=tuple(task.choices.index(scored.examples[i].completion) for i in indices) if task.choices else (),
+            base_rows=base_collator.rows(members) if base_collator and task.name in self.compared else None,
         )

@@ -7,18 +7,25 @@ What the base could not do cannot be forgotten, so it does not count towards the
 import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
+from typing import TypeVar
 
-Scores = Mapping[str, float]
+import numpy as np
+
+Value = TypeVar("Value", float, np.ndarray)
+"""A number, or what it is in each of many resamples."""
+
+LOSSES = ("loss", "bits_per_byte")
+"""Scores that fall as a model gets better."""
 
 LOSS_ONLY = "loss only"
 BASE_CANNOT = "base cannot do it"
 _SIGNIFICANT = 1.645  # one-sided 5% point of the normal distribution
 
 
-def improvement(metric: str, *, before: Scores, after: Scores) -> float:
+def improvement(metric: str, *, before: Value, after: Value) -> Value:
     """Returns how much better `metric` became: scores rise, losses fall."""
-    change = after[metric] - before[metric]
-    return -change if metric == "loss" else change
+    better: Value = before - after if metric in LOSSES else after - before
+    return better
 
 
 def reason_not_counted(answers: Sequence[float], constant: Sequence[float]) -> str | None:
@@ -34,7 +41,7 @@ def reason_not_counted(answers: Sequence[float], constant: Sequence[float]) -> s
     return None if mean(differences) > margin else BASE_CANNOT
 
 
-def mean_forgetting(forgetting: Mapping[str, float], reasons: Mapping[str, str | None]) -> float | None:
+def mean_forgetting(forgetting: Mapping[str, Value], reasons: Mapping[str, str | None]) -> Value | None:
     """Returns the mean over the tasks that count; None, never 0, where there is none."""
     counted = [value for task, value in forgetting.items() if reasons[task] is None]
-    return mean(counted) if counted else None
+    return sum(counted[1:], start=counted[0]) / len(counted) if counted else None

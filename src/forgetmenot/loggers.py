@@ -14,6 +14,11 @@ import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from forgetmenot.data.examples import ScoringSet
+
+Answers = Mapping[str, Sequence[str]]
+"""By task, in file order."""
+
 
 class JsonlLogger(Logger):
     """Lightning's record in a file of its own; what one step logs in several calls stands on one line."""
@@ -83,6 +88,27 @@ def open_logger(make_logger: Callable[..., Logger], folder: Path) -> Logger | No
             "logger.offline=true keeps the run here, logger=none does without"
         ) from error
     return logger
+
+
+def log_outcome(
+    loggers: Sequence[Logger],
+    metrics: Mapping[str, float],
+    *,
+    step: int,
+    tests: Sequence[ScoringSet],
+    before: Answers,
+    after: Answers,
+) -> None:
+    """Writes down what a run came to; W&B gets a table a task: prompts, references, answers before and after."""
+    for logger in loggers:
+        logger.log_metrics(dict(metrics), step=step)
+        logger.save()
+        if isinstance(logger, WandbLogger):
+            for data in (data for data in tests if data.task.answers):
+                name = data.task.name
+                texts = [(example.prompt, " / ".join(example.references)) for example in data.examples]
+                rows = [[*pair, was, now] for pair, was, now in zip(texts, before[name], after[name], strict=True)]
+                logger.log_table(f"predictions/{name}", columns=["prompt", "references", "before", "after"], data=rows)
 
 
 def leave_wandb() -> None:

@@ -6,7 +6,7 @@ the same however the step was cut. Labels are shifted here and nowhere else.
 Shapes: B rows, T positions, N supervised positions, V vocabulary, D hidden size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -24,7 +24,7 @@ from forgetmenot.model.packing import Packing
 def loss_sum(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
     """Returns the scalar sum of -log p(label) over the batch's supervised tokens, in nats and fp32."""
     targets_BT = next_tokens(batch, facts)
-    places_N = (targets_BT != IGNORE_INDEX).flatten().nonzero().squeeze(1)
+    places_N = _places(targets_BT)
     targets_N = targets_BT.flatten()[places_N]
     inputs = _inputs(batch, facts)
     if not facts.selects_head:
@@ -40,6 +40,60 @@ def loss_sum(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
     states = states_at(model, inputs, places_N=places_N)
     pairs = zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True)
     return torch.stack([checkpoint(chunk_loss, *pair, use_reentrant=False) for pair in pairs]).sum()
+
+
+@torch.no_grad()
+def row_losses(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
+    """Returns (B,): -log p of each row's supervised tokens, summed, in nats and fp32; to score, not to learn from."""
+    losses = [
+        cross_entropy(logits_NV.float(), targets_N, reduction="none")
+        for logits_NV, targets_N in _supervised_logits(model, batch, facts)
+    ]
+    return _sum_by_row(torch.cat(losses), batch, facts)
+
+
+@torch.no_grad()
+def row_divergences(
+    model: PreTrainedModel, batch: Batch, facts: ModelFacts, *, base: PreTrainedModel, base_batch: Batch
+) -> Tensor:
+    """Returns (B,): KL(base, model) of the next token at each row's supervised positions, summed, in nats.
+
+    `base_batch` has the same rows, as the base reads them.
+    """
+    divergences = []
+    both = zip(_supervised_logits(base, base_batch, facts), _supervised_logits(model, batch, facts), strict=True)
+    for (base_NV, _), (logits_NV, _) in both:
+        log_base_NV, log_NV = base_NV.float().log_softmax(-1), logits_NV.float().log_softmax(-1)
+        divergences.append((log_base_NV.exp() * (log_base_NV - log_NV)).sum(-1))
+    return _sum_by_row(torch.cat(divergences), batch, facts)
+
+
+def _supervised_logits(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the logits at supervised positions and their targets, as many at a time as memory is meant to hold."""
+    targets_BT = next_tokens(batch, facts)
+    places_N = _places(targets_BT)
+    targets_N = targets_BT.flatten()[places_N]
+    inputs = _inputs(batch, facts)
+    if not facts.selects_head:
+        yield model(**inputs, use_cache=False).logits.flatten(0, 1)[places_N], targets_N
+        return
+    chunk = max(1, LOGITS_AT_ONCE // facts.vocabulary)
+    if len(targets_N) <= chunk:
+        yield logits_at(model, inputs, places_N=places_N), targets_N
+        return
+    states = states_at(model, inputs, places_N=places_N)
+    for states_ND, targets in zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True):
+        yield logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets
+
+
+def _sum_by_row(values_N: Tensor, batch: Batch, facts: ModelFacts) -> Tensor:
+    rows_N = batch.row_of_positions[_places(next_tokens(batch, facts))]
+    return torch.zeros(batch.num_rows, device=values_N.device).index_add(0, rows_N, values_N)
+
+
+def _places(targets_BT: Tensor) -> Tensor:
+    """Returns (N,): the positions that have a target, counted row by row."""
+    return (targets_BT != IGNORE_INDEX).flatten().nonzero().squeeze(1)
 
 
 def next_tokens(batch: Batch, facts: ModelFacts) -> Tensor:

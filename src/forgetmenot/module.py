@@ -22,10 +22,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from forgetmenot.data.types import IGNORE_INDEX, Batch, ScoringBatch, Step
+from forgetmenot.data.types import Batch, ScoringBatch, Step
 from forgetmenot.datamodule import AdaptationData
-from forgetmenot.generate import answer
-from forgetmenot.loss import loss_sum
+from forgetmenot.generate import Prefix, answer
+from forgetmenot.loss import loss_sum, row_divergences, row_losses
 from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.optim import parameter_groups
@@ -58,17 +58,20 @@ class Optimization:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What scoring one batch gave: answers (none for plain text), the loss summed in nats, its supervised tokens."""
+    """What scoring one batch gave, row by row.
 
-    task: str
-    indices: tuple[int, ...]
+    Answers (none for plain text), losses in nats, whether the likeliest of the choices is the right one (none without
+    choices), and KL from the base in nats (none where it is not compared).
+    """
+
     answers: tuple[str, ...]
-    loss_sum: float
-    tokens: int
+    nats: tuple[float, ...]
+    chosen: tuple[bool, ...]
+    divergences: tuple[float, ...] = ()
 
 
 class AdaptationModule(LightningModule):
-    """A model under adaptation, or the base alone to be scored (then `optimization` is None)."""
+    """A model under adaptation, or one to be scored (without `optimization`), beside its `base` where it has one."""
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class AdaptationModule(LightningModule):
         tokenizer: PreTrainedTokenizerBase,
         penalties: Sequence[Penalty] = (),
         optimization: Optimization | None = None,
+        base: PreTrainedModel | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -86,6 +90,8 @@ class AdaptationModule(LightningModule):
         self.tokenizer = tokenizer
         self.penalties = nn.ModuleList(penalties)
         self.optimization = optimization
+        self.base = base
+        self._prefixes: dict[str, Prefix] = {}
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         """Returns the optimizer over what is trained, and its schedule."""
@@ -118,6 +124,14 @@ class AdaptationModule(LightningModule):
         schedule.step()
         self.log_dict({"train/loss": loss, "train/lr": lr, "train/tokens": float(step.num_tokens)})
 
+    def on_validation_epoch_end(self) -> None:
+        """Forgets keys and values, which other weights would not have."""
+        self._prefixes.clear()
+
+    def on_test_epoch_end(self) -> None:
+        """Forgets keys and values, which other weights would not have."""
+        self._prefixes.clear()
+
     def validation_step(self, batch: ScoringBatch, index: int) -> dict[str, Scored]:
         """Answers and sums the loss; a callback gathers and scores."""
         return {"scored": self._score(batch)}
@@ -142,14 +156,33 @@ class AdaptationModule(LightningModule):
             checkpoint["micro_batch_tokens"] = data.plan.micro_batch_tokens
 
     def _score(self, batch: ScoringBatch) -> Scored:
-        loss = loss_sum(self.model, batch.rows, self.facts)
+        nats_B = row_losses(self.model, batch.rows, self.facts)
         answers: list[str] = []
         if batch.prompts is not None:
-            answers = answer(self.model, batch.prompts, tokenizer=self.tokenizer, max_new_tokens=batch.max_new_tokens)
-        tokens = int((batch.rows.labels_BS != IGNORE_INDEX).sum())
+            answers = answer(
+                self.model, batch.prompts, facts=self.facts, tokenizer=self.tokenizer,
+                max_new_tokens=batch.max_new_tokens, prefix=self._prefix(batch),
+            )  # fmt: skip
+        chosen: list[bool] = []
+        if batch.choices:
+            nats_CB = torch.stack([row_losses(self.model, choice, self.facts) for choice in batch.choices])
+            chosen = (nats_CB.argmin(0).cpu() == torch.tensor(batch.right)).tolist()
+        divergences: list[float] = []
+        if self.base is not None and batch.base_rows is not None:
+            divergences = row_divergences(
+                self.model, batch.rows, self.facts, base=self.base, base_batch=batch.base_rows
+            ).tolist()
         return Scored(
-            task=batch.task, indices=batch.indices, answers=tuple(answers), loss_sum=loss.item(), tokens=tokens
+            answers=tuple(answers), nats=tuple(nats_B.tolist()), chosen=tuple(chosen), divergences=tuple(divergences)
         )
+
+    def _prefix(self, batch: ScoringBatch) -> Prefix | None:
+        """Returns keys and values of what the task's prompts begin with, made at its first batch."""
+        if batch.prefix is None:
+            return None
+        if batch.task not in self._prefixes:
+            self._prefixes[batch.task] = Prefix.of(self.model, batch.prefix)
+        return self._prefixes[batch.task]
 
     def _stepping(self) -> tuple[Optimization, LightningOptimizer, LRScheduler]:
         """Returns what configure_optimizers chose, as Lightning wraps it."""

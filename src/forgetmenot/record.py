@@ -67,12 +67,14 @@ def write_predictions(
     tests: Sequence[ScoringSet],
     *,
     before: Mapping[str, Sequence[str]],
-    after: Mapping[str, Sequence[str]],
+    after: Mapping[str, Sequence[str]] | None,
 ) -> None:
-    """Writes predictions/<task>.jsonl: one line per test example, in file order."""
+    """Writes predictions/<task>.jsonl: one line per test example, in file order; plain text has none."""
     for data in tests:
         name = data.task.name
-        rows = zip(data.examples, before[name], after[name], strict=False)  # plain text has no answers
+        was_said = before[name]
+        is_said = [None] * len(was_said) if after is None else after[name]
+        rows = zip(data.examples, was_said, is_said, strict=False)
         lines = [
             {"prompt": example.prompt, "references": list(example.references), "before": was, "after": now}
             for example, was, now in rows

@@ -17,6 +17,8 @@ FILE_NAME = "result.json"
 
 Status = Literal["complete", "failed", "interrupted"]
 Scores = dict[str, float]
+Interval = tuple[float, float]
+"""The lower and the upper end of a 95% interval."""
 
 
 class ModelSection(TypedDict):
@@ -60,16 +62,23 @@ class DataSection(TypedDict):
 class CostSection(TypedDict):
     """What the run cost: `train_seconds` in optimizer steps alone, `train_tokens` unpadded.
 
-    `loading_seconds` is what training waited for data, on rank 0.
+    `loading_seconds` is what training waited for data, on rank 0. An evaluation has trained nothing: nulls.
     """
 
-    train_seconds: float
-    loading_seconds: float
-    train_tokens: int
+    train_seconds: float | None
+    loading_seconds: float | None
+    train_tokens: int | None
     train_tokens_per_second: float | None
     peak_memory_bytes: int | None
     evaluate_seconds: float
     prompt_tokens_per_example: float | None
+
+
+class TaskIntervals(TypedDict):
+    """The interval of every score of a task."""
+
+    before: dict[str, Interval]
+    after: dict[str, Interval] | None
 
 
 class TaskSection(TypedDict):
@@ -82,6 +91,7 @@ class TaskSection(TypedDict):
     reason: NotRequired[str | None]
     before: Scores
     after: Scores | None
+    ci: NotRequired[TaskIntervals]
 
 
 class ForgettingSection(TypedDict):
@@ -89,6 +99,24 @@ class ForgettingSection(TypedDict):
 
     tasks: Scores
     mean: float | None
+
+
+class ForgettingIntervals(TypedDict):
+    """The intervals of what ForgettingSection tells."""
+
+    tasks: dict[str, Interval]
+    mean: Interval | None
+
+
+class DriftSection(TypedDict):
+    """How far the model moved from its base, in answers and in weights.
+
+    `kl` is KL(base, adapted) in nats a token over each retained task; `weights` the distance of all weights over the
+    base's norm.
+    """
+
+    kl: Scores
+    weights: float
 
 
 @dataclass(kw_only=True)
@@ -111,7 +139,10 @@ class RunResult:
     cost: CostSection | None = None
     tasks: dict[str, TaskSection] | None = None
     gain: Scores | None = None
+    gain_ci: dict[str, Interval] | None = None
     forgetting: ForgettingSection | None = None
+    forgetting_ci: ForgettingIntervals | None = None
+    drift: DriftSection | None = None
     versions: dict[str, str] | None = None
     git_commit: str | None = None
 

@@ -11,7 +11,7 @@ def _no_weight_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were read before the settings were checked")
 
-    monkeypatch.setattr("forgetmenot.cli.train.load", refuse)
+    monkeypatch.setattr("forgetmenot.cli.wiring.load", refuse)
 
 
 def _refused(done: Finished, *parts: str) -> None:

@@ -28,7 +28,8 @@ def test_a_result_has_every_key_of_the_schema(finished_run: Finished) -> None:
     result = read_result(finished_run.folder)
     assert list(result) == [
         "schema_version", "status", "error", "name", "overrides", "seed", "started", "seconds", "model", "hardware",
-        "reused", "method", "data", "cost", "tasks", "gain", "forgetting", "versions", "git_commit",
+        "reused", "method", "data", "cost", "tasks", "gain", "gain_ci", "forgetting", "forgetting_ci",
+        "drift", "versions", "git_commit",
     ]  # fmt: skip
     assert (result["schema_version"], result["status"], result["error"]) == (1, "complete", None)
     assert result["name"] == finished_run.folder.name
@@ -62,12 +63,19 @@ def test_a_section_of_a_result_has_its_keys_with_their_types(finished_run: Finis
 def test_a_task_of_a_result_tells_role_metric_and_scores_before_and_after(finished_run: Finished) -> None:
     tasks = read_result(finished_run.folder)["tasks"]
     assert isinstance(tasks, dict)
-    rouge = {
-        f"{name}_{kind}" for name in ("rouge1", "rouge2", "rougeL") for kind in ("precision", "recall", "fmeasure")
+    keys, kinds = ("rouge1", "rouge2", "rougeL", "rougeLsum"), ("precision", "recall", "fmeasure")
+    names = {
+        "accuracy",
+        "exact_match",
+        "token_f1",
+        "loss",
+        "bits_per_byte",
+        *(f"{k}_{kind}" for k in keys for kind in kinds),
     }
     for facts in tasks.values():
         assert (facts["metric"], facts["examples"]) == ("accuracy", 4)
-        assert set(facts["before"]) == set(facts["after"]) == {"accuracy", "exact_match", "loss"} | rouge
+        assert set(facts["before"]) == set(facts["after"]) == names
+        assert set(facts["ci"]["before"]) == set(facts["ci"]["after"]) == names
         assert all(isinstance(score, float) for when in ("before", "after") for score in facts[when].values())
     assert tasks["mood"]["role"] == "target" and "counted" not in tasks["mood"]
     assert (tasks["kept"]["role"], tasks["kept"]["counted"], tasks["kept"]["reason"]) == (
@@ -105,10 +113,11 @@ def test_every_step_stands_once_in_metrics_jsonl(finished_run: Finished) -> None
 def test_metrics_jsonl_has_the_designs_names(finished_run: Finished) -> None:
     names = {name for line in read_lines(finished_run.folder / "metrics.jsonl") for name in line}
     for name in ("train/loss", "val/accuracy", "val/loss", "before/mood/accuracy", "after/kept/loss", "gain/mood",
-                 "forgetting/kept", "cost/train_seconds", "cost/peak_memory_bytes"):  # fmt: skip
+                 "gain/mood/low", "forgetting/kept", "forgetting/kept/high", "drift/kl/kept", "drift/weights",
+                 "cost/train_seconds", "cost/peak_memory_bytes"):  # fmt: skip
         assert name in names
     places = {name.split("/")[0] for name in names - {"step"}}
-    assert places == {"train", "val", "before", "after", "gain", "forgetting", "cost"}
+    assert places == {"train", "val", "before", "after", "gain", "forgetting", "drift", "cost"}
 
 
 def test_every_optimizer_step_logs_its_loss(finished_run: Finished) -> None:

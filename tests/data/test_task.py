@@ -92,7 +92,10 @@ def test_nothing_within_a_template_is_an_error() -> None:
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
         ({"max_validation": 0}, "max_validation must be at least 1, got 0"),
         ({"completion": ""}, "completion must be"),
-        ({"prompt": None}, "metric must be loss where there is no prompt, got accuracy"),
+        ({"metric": "choice_accuracy"}, "choices must list the completions where metric is choice_accuracy, got none"),
+        ({"choices": ("yes",)}, "choices must be two or more different completions, got yes"),
+        ({"choices": ("yes", "yes")}, "choices must be two or more different completions, got yes, yes"),
+        ({"prompt": None}, "metric must be loss or bits_per_byte where there is no prompt, got accuracy"),
     ],
 )
 def test_a_wrong_setting_is_refused(changes: dict[str, object], message: str) -> None:

@@ -59,6 +59,14 @@ def loaded_plainly(method: Method, family: str, folder: Path) -> PreTrainedModel
     return auto.from_pretrained(folder).eval()
 
 
+def merged_plainly(method: Method, family: str, folder: Path) -> PreTrainedModel:
+    """Returns the model of plain transformers whose weights have taken in what the method learned, if they can."""
+    if not method.freezes_base:
+        return loaded_plainly(method, family, folder)
+    loaded = PeftModel.from_pretrained(tiny(family), folder)
+    return loaded.get_base_model() if method.virtual_tokens else loaded.merge_and_unload()
+
+
 def our_loss(model: PreTrainedModel, method: Method, family: str, rows: list[Encoded]) -> Tensor:
     """Returns the summed loss of the rows in one padded batch."""
     with torch.no_grad():
@@ -75,7 +83,7 @@ def plain_loss(model: PreTrainedModel | PeftModel, row: Encoded) -> Tensor:
 def our_answers(model: PreTrainedModel, method: Method, family: str, prompts: list[np.ndarray]) -> list[str]:
     """Returns our greedy answers to the prompts in one padded batch."""
     batch = own_collator(method, family).prompts(prompts)
-    return answer(model, batch, tokenizer=word_tokenizer(), max_new_tokens=NEW_TOKENS)
+    return answer(model, batch, facts=facts_of(tiny(family)), tokenizer=word_tokenizer(), max_new_tokens=NEW_TOKENS)
 
 
 def plain_answer(model: PreTrainedModel | PeftModel, prompt: np.ndarray) -> str:
@@ -165,6 +173,33 @@ class MethodContract(ABC):
 
         assert our_answers(model, self.method(), family, prompts) == expected
         assert [our_answers(model, self.method(), family, [prompt])[0] for prompt in prompts] == expected
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_saved_and_loaded_by_itself_it_has_the_same_loss_and_answers(self, family: str, tmp_path: Path) -> None:
+        model = trained(self.method(), family)
+        rows = rows_for(tiny(family), LENGTHS, seed=5)
+        prompts = [prompt_of(row) for row in rows]
+        self.method().save(model, tmp_path / "saved")
+        loaded = self.method().load(tiny(family), tmp_path / "saved").eval()
+
+        expected = our_loss(model, self.method(), family, rows)
+
+        torch.testing.assert_close(our_loss(loaded, self.method(), family, rows), expected, rtol=1e-6, atol=1e-6)
+        assert our_answers(loaded, self.method(), family, prompts) == our_answers(model, self.method(), family, prompts)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_its_change_is_the_norm_of_what_plain_libraries_add_to_the_base(self, family: str, tmp_path: Path) -> None:
+        model, base = trained(self.method(), family), tiny(family)
+        self.method().save(model, tmp_path / "saved")
+        merged = merged_plainly(self.method(), family, tmp_path / "saved")
+
+        start, end = dict(base.named_parameters()), dict(merged.named_parameters())
+        squares = sum(float((end[name] - weight).double().square().sum()) for name, weight in start.items())
+        whole = sum(float(weight.double().square().sum()) for weight in start.values())
+
+        assert self.method().change(model, base) == pytest.approx(squares**0.5, rel=1e-3, abs=1e-6)
+        assert self.method().distance(model, base) == pytest.approx((squares / whole) ** 0.5, rel=1e-3, abs=1e-6)
+        assert self.method().change(adapted(self.method(), family), base) == 0
 
     @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "t5"])
     def test_packed_rows_have_the_loss_and_gradient_of_padded_ones(self, family: str) -> None:

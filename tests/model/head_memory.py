@@ -7,7 +7,7 @@ import torch
 from tiny_models import collator_of, facts_of, packing, rows_for
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from forgetmenot.callbacks import peak_memory, reset_peak_memory
+from forgetmenot.cost import peak_memory, reset_peak_memory
 from forgetmenot.loss import loss_sum
 
 VOCABULARY = 152_000

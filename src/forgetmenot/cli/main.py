@@ -3,13 +3,16 @@
 import importlib
 import sys
 
-from forgetmenot.config.app import run_app
+from forgetmenot.config.app import quoted, run_app
 from forgetmenot.config.errors import did_you_mean
 
 COMMANDS = {
     "train": "adapt a model; see what it gains, what it costs and what it forgets",
+    "evaluate": "score a finished run, or any model, on any tasks",
+    "ask": "ask a finished run and its base, side by side",
     "compare": "set finished runs side by side",
 }
+RAW_TEXT = {"ask": ("prompt",)}  # keys whose value is text as it is, and no matter of Hydra's grammar
 PLAIN = ("compare",)  # they read files alone: a plain command line and no config
 
 
@@ -31,6 +34,8 @@ def main() -> None:
 
 def run_command(command: str, *, arguments: list[str]) -> None:
     """Runs one command with its KEY=VALUE arguments; cli/<command>.py holds its story."""
+    for key in RAW_TEXT.get(command, ()):
+        arguments = [quoted(word, key=key) for word in arguments]
     run_app(
         lambda config: importlib.import_module(f"forgetmenot.cli.{command}").run(config),
         config_name=command,

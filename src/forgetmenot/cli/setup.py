@@ -2,8 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -12,14 +11,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from forgetmenot.answers import warn_of_unseen_letters
 from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.config.settings import Settings
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
-from forgetmenot.data.examples import TaskExamples, read_examples
-from forgetmenot.data.task import Metric, Task
+from forgetmenot.data.examples import TaskExamples, add_shots, read_examples
+from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
 from forgetmenot.model.facts import ModelFacts, read_facts
@@ -28,6 +28,7 @@ from forgetmenot.model.options import check_liger, prepare
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
+from forgetmenot.scoring import score_names
 from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer, uses_cuda
 
 _NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
@@ -89,6 +90,11 @@ class Setup:
             cache=cache_folder() / "encoded",
         )
 
+    def with_shots(self, num_shots: int, *, seed: int) -> "Setup":
+        """Returns the setup with that many training examples before each prompt of every task that answers."""
+        target, *retained = (add_shots(task, num_shots, seed=seed) for task in (self.target, *self.retained))
+        return replace(self, target=target, retained=tuple(retained))
+
     @property
     def liger(self) -> bool:
         """Whether Liger's kernels are used: they are written for accelerators."""
@@ -107,6 +113,7 @@ class Setup:
             first_virtual_id=self.facts.embedding_rows,
             decoder_start_id=self.facts.decoder_start_id,
             packs=self.packs,
+            shares_prefix=self.facts.shares_prefix and self.precision == "fp32",  # docs/decisions/0011
         )
 
 
@@ -142,7 +149,7 @@ def set_up(config: DictConfig) -> Setup:
         tokenizer=tokenizer,
         method=method,
         regularizers=regularizers,
-        target=_trainable(read_examples(target, seed=settings.seed), settings),
+        target=read_examples(target, seed=settings.seed),
         retained=tuple(read_examples(task, seed=settings.seed) for task in retained),
         make_optimizer=make_optimizer,
         make_schedule=make_schedule,
@@ -158,6 +165,9 @@ def set_up(config: DictConfig) -> Setup:
         check_liger(model_config)
     elif model.liger:
         warnings.warn("model.liger has no effect on a CPU: its kernels are written for accelerators", stacklevel=2)
+    for data in (setup.target, *setup.retained):
+        if data.task.answers:
+            warn_of_unseen_letters(data.task.name, [example.references for example in data.test])
     return setup
 
 
@@ -191,7 +201,7 @@ def _tasks(config: DictConfig) -> tuple[Task, tuple[Task, ...]]:
 
 
 def _check_objective(name: str | None, target: Task) -> None:
-    metrics = get_args(Metric) if target.answers else ("loss",)
+    metrics = score_names(target)
     known = ["gain", "forgetting.mean", *(f"{where}.{metric}" for where in ("val", "after") for metric in metrics)]
     if name is not None and name not in known:
         hint = did_you_mean(name, known)
@@ -237,9 +247,9 @@ def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, f
     )
 
 
-def _trainable(target: TaskExamples, settings: Settings) -> TaskExamples:
-    if not target.train:
-        raise ConfigError(f"data.path must hold a train split, got {target.task.path} without one")
-    if not target.validation:
-        raise ConfigError(f"data.path must hold a validation split, got {target.task.path} without one")
-    return target
+def check_trainable(setup: Setup) -> None:
+    """Raises ConfigError where the target has nothing to learn from or to be judged by on the way."""
+    path = setup.target.task.path
+    for name, split in (("train", setup.target.train), ("validation", setup.target.validation)):
+        if not split:
+            raise ConfigError(f"data.path must hold a {name} split, got {path} without one")

@@ -16,12 +16,15 @@ from torch import Tensor
 
 from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
 
+_SHORTEST_PREFIX = 16  # tokens: below that, computing them with every prompt costs less than copying them
+
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
     """Lays out for one model: its padding, its virtual tokens, how its decoder starts (None for a causal model).
 
-    `packs` puts whole rows behind each other; prompts to be answered are always padded.
+    `packs` puts whole rows behind each other; prompts to be answered are always padded. `shares_prefix` says whether
+    what several of them begin with can be computed once.
     """
 
     pad_id: int
@@ -29,22 +32,42 @@ class Collator:
     first_virtual_id: int
     decoder_start_id: int | None
     packs: bool = False
+    shares_prefix: bool = False
 
     def rows(self, rows: Sequence[Encoded]) -> Batch:
         """Returns whole rows, prompts with completions, to measure the loss on."""
         ids = [row.input_ids for row in rows]
         labels = [row.labels for row in rows]
         if self.decoder_start_id is not None:
-            return self._padded(ids, labels_BS=_filled(labels, filler=IGNORE_INDEX, left=False))
+            labels_BS = _filled(labels, filler=IGNORE_INDEX, left=False)
+            return self._padded(self._with_virtual_tokens(ids), labels_BS=labels_BS)
         ignored = np.full(self.num_virtual_tokens, IGNORE_INDEX, dtype=np.int32)
         labels = [np.concatenate([ignored, row]) for row in labels]
         if self.packs:
             return self._packed(ids, labels)
-        return self._padded(ids, labels_BS=_filled(labels, filler=IGNORE_INDEX, left=True))
+        return self._padded(self._with_virtual_tokens(ids), labels_BS=_filled(labels, filler=IGNORE_INDEX, left=True))
 
-    def prompts(self, prompts: Sequence[np.ndarray]) -> Batch:
-        """Returns prompts alone, to be answered; they carry no labels."""
-        return self._padded(prompts, labels_BS=None)
+    def prompts(self, prompts: Sequence[np.ndarray], *, after: int = 0) -> Batch:
+        """Returns prompts alone, to be answered, each without its first `after` tokens; they carry no labels."""
+        return self._padded([row[after:] for row in self._with_virtual_tokens(prompts)])
+
+    def prefix(self, prompt: np.ndarray, *, length: int) -> Batch:
+        """Returns the first `length` tokens of a prompt, virtual ones among them."""
+        return self._padded([self._with_virtual_tokens([prompt])[0][:length]])
+
+    def shared(self, prompts: Sequence[np.ndarray]) -> int:
+        """Returns how many tokens, virtual ones among them, all prompts begin with, or 0 where it is not worth it.
+
+        Every prompt has at least one token after them.
+        """
+        if not self.shares_prefix or len(prompts) < 2:
+            return 0
+        first, length = prompts[0], min(map(len, prompts)) - 1
+        for prompt in prompts:
+            unlike = np.flatnonzero(first[:length] != prompt[:length])
+            length = int(unlike[0]) if len(unlike) else length
+        shared = self.num_virtual_tokens + max(0, length)
+        return shared if shared >= _SHORTEST_PREFIX else 0
 
     def _packed(self, ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Batch:
         lengths = tuple(len(row) for row in labels)
@@ -56,8 +79,7 @@ class Collator:
             row_lengths=lengths,
         )
 
-    def _padded(self, ids: Sequence[np.ndarray], *, labels_BS: Tensor | None) -> Batch:
-        whole = self._with_virtual_tokens(ids)
+    def _padded(self, whole: Sequence[np.ndarray], *, labels_BS: Tensor | None = None) -> Batch:
         left = self.decoder_start_id is None
         input_ids_BT = _filled(whole, filler=self.pad_id, left=left)
         lengths_B1 = np.asarray([len(row) for row in whole])[:, None]
@@ -72,7 +94,7 @@ class Collator:
             input_ids_BT=input_ids_BT,
             attention_mask_BT=_tensor((positions >= 0) & (positions < lengths_B1)),
             position_ids_BT=_tensor(positions.clip(min=0)),
-            labels_BS=torch.empty(len(ids), 0, dtype=torch.long) if labels_BS is None else labels_BS,
+            labels_BS=torch.empty(len(whole), 0, dtype=torch.long) if labels_BS is None else labels_BS,
             decoder_input_ids_BS=decoder_input_ids_BS,
         )
 

@@ -24,11 +24,22 @@ class TaskExamples:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringSet:
-    """The examples that a score is taken over, and their rows; a task that answers has a row for each."""
+    """The examples that a score is taken over, and their rows; a task that answers has a row for each.
+
+    `choices` has the same prompts with each of the completions that they can have.
+    """
 
     task: Task
     examples: tuple[Example, ...]
     rows: EncodedSplit
+    num_bytes: np.ndarray
+    """(rows,) of the text that each row's supervised tokens stand for."""
+    choices: tuple[EncodedSplit, ...] = ()
+
+    @property
+    def references(self) -> list[tuple[str, ...]]:
+        """The references of every example."""
+        return [example.references for example in self.examples]
 
 
 def read_examples(task: Task, *, seed: int) -> TaskExamples:
@@ -51,6 +62,23 @@ def _render(task: Task, records: Sequence[Record]) -> tuple[Example, ...]:
     return tuple(task.render(record) for record in records)
 
 
+def add_shots(data: TaskExamples, num_shots: int, *, seed: int) -> TaskExamples:
+    """Returns `data` with the same `num_shots` of its training examples, drawn by `seed`, before each test prompt.
+
+    Plain text gets none. Raises ValueError where there are not as many.
+    """
+    if not num_shots or not data.task.answers:
+        return data
+    if not 0 < num_shots <= len(data.train):
+        raise ValueError(
+            f"num_shots must be at least 0 and at most the {len(data.train)} training examples of {data.task.name}, "
+            f"got {num_shots}"
+        )
+    drawn = np.random.default_rng(seed).choice(len(data.train), num_shots, replace=False)
+    shown = "".join(f"{data.train[i].prompt}{data.train[i].completion}\n\n" for i in drawn)
+    return replace(data, test=tuple(replace(example, prompt=shown + example.prompt) for example in data.test))
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodedRun:
     """All that a run reads: the target's training rows, its bounded validation set, test sets, the target's first."""
@@ -68,7 +96,7 @@ def encode_run(
     Raises ValueError where no training example fits, or a token has none of the model's `embedding_rows`.
     """
     train = replace(encoder, truncate=target.task.truncate).training_rows(target.train)
-    if not train.rows:
+    if target.train and not train.rows:
         raise ValueError(
             f"max_length must hold a training example, got {encoder.max_length} tokens, which none of them fits"
         )
@@ -89,4 +117,18 @@ def scoring_set(task: Task, examples: Sequence[Example], *, encoder: Encoder) ->
     """Returns `examples` encoded to be scored."""
     encoder = replace(encoder, truncate=task.truncate)
     reserve = task.max_new_tokens if task.answers else 0
-    return ScoringSet(task=task, examples=tuple(examples), rows=encoder.scoring_rows(examples, max_new_tokens=reserve))
+    rows = encoder.scoring_rows(examples, max_new_tokens=reserve)
+    choices = tuple(
+        encoder.scoring_rows([replace(example, completion=choice) for example in examples], max_new_tokens=reserve)
+        for choice in task.choices
+    )
+    return ScoringSet(
+        task=task, examples=tuple(examples), rows=rows, num_bytes=_num_bytes(rows, encoder), choices=choices
+    )
+
+
+def _num_bytes(split: EncodedSplit, encoder: Encoder) -> np.ndarray:
+    """Returns (rows,): the bytes of what was kept of each completion, without EOS."""
+    completions = [split.rows.completion(i).tolist() for i in range(len(split.rows))]
+    texts = encoder.tokenizer.batch_decode(completions, skip_special_tokens=True)
+    return np.array([len(text.encode()) for text in texts], dtype=np.int64)

@@ -53,6 +53,11 @@ class Rows(Sequence[Encoded]):
         start = int(self._starts[index])
         return self.tokens[start : start + int(self.prompt_lengths[index])]
 
+    def completion(self, index: int) -> np.ndarray:
+        """Returns what is learned of a row alone."""
+        end = int(self._starts[index]) + int(self.lengths[index])
+        return self.tokens[end - int(self.completion_lengths[index]) : end]
+
     def __len__(self) -> int:
         return len(self.prompt_lengths)
 

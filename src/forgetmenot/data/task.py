@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forgetmenot.data.types import Example, Record
+from forgetmenot.forgetting import LOSSES
 
 Metric = Literal[
     "accuracy",
     "exact_match",
+    "token_f1",
+    "choice_accuracy",
     "rouge1_precision",
     "rouge1_recall",
     "rouge1_fmeasure",
@@ -18,7 +21,11 @@ Metric = Literal[
     "rougeL_precision",
     "rougeL_recall",
     "rougeL_fmeasure",
+    "rougeLsum_precision",
+    "rougeLsum_recall",
+    "rougeLsum_fmeasure",
     "loss",
+    "bits_per_byte",
 ]
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
@@ -35,6 +42,9 @@ class Task:
     separator: str
     references: str | None
     metric: Metric
+    choices: tuple[str, ...]
+    """All completions that there can be, where they are few; the likeliest of them is then scored, too."""
+    rouge_of_several: Literal["best", "average"]
     max_new_tokens: int
     max_validation: int
     truncate: Literal["left", "right"]
@@ -48,13 +58,17 @@ class Task:
             raise ValueError(f"max_validation must be at least 1, got {self.max_validation}")
         if not self.completion:
             raise ValueError("completion must be a template or a column's name, got ''")
-        if self.prompt is None and self.metric != "loss":
-            raise ValueError(f"metric must be loss where there is no prompt, got {self.metric}")
+        if self.prompt is None and self.answers:
+            raise ValueError(f"metric must be loss or bits_per_byte where there is no prompt, got {self.metric}")
+        if self.metric == "choice_accuracy" and not self.choices:
+            raise ValueError("choices must list the completions where metric is choice_accuracy, got none")
+        if len(self.choices) == 1 or len(set(self.choices)) < len(self.choices):
+            raise ValueError(f"choices must be two or more different completions, got {', '.join(self.choices)}")
 
     @property
     def answers(self) -> bool:
         """Whether the task is scored by generated text; plain text has its loss alone."""
-        return self.metric != "loss"
+        return self.metric not in LOSSES
 
     def render(self, record: Record) -> Example:
         """Returns the record's prompt, completion and references; raises ValueError with its file and line."""
@@ -64,6 +78,11 @@ class Task:
             raise ValueError(f"{record.place}: the prompt must not be empty where data.metric is {self.metric}")
         if not completion.strip():
             raise ValueError(f"{record.place}: the completion must not be empty (data.completion={self.completion!r})")
+        if self.choices and completion not in self.choices:
+            raise ValueError(
+                f"{record.place}: the completion must be one of data.choices ({', '.join(self.choices)}), "
+                f"got {completion!r}"
+            )
         references: tuple[str, ...] = (completion,)
         if self.references is not None:
             references = _texts(self.references, record=record)

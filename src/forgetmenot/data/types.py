@@ -71,6 +71,19 @@ class Batch:
     decoder_input_ids_BS: Tensor | None = None
     row_lengths: tuple[int, ...] | None = None
 
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are, whatever the layout."""
+        return len(self.labels_BS) if self.row_lengths is None else len(self.row_lengths)
+
+    @property
+    def row_of_positions(self) -> Tensor:
+        """(B * S,): which row the label of each position belongs to."""
+        rows_B = torch.arange(self.num_rows, device=self.labels_BS.device)
+        if self.row_lengths is None:
+            return rows_B.repeat_interleave(self.labels_BS.shape[1])
+        return rows_B.repeat_interleave(torch.tensor(self.row_lengths, device=rows_B.device))
+
     def to(self, device: torch.device, **options: bool) -> Self:
         """Returns the batch on `device` (Lightning calls this, and passes `non_blocking`)."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
@@ -100,17 +113,28 @@ class Step:
 class ScoringBatch:
     """Test or validation examples of one task: `indices` in file order, whole rows for the loss, prompts to answer.
 
-    One that is not `counted` only keeps ranks in step.
+    `choices` has the prompts with each of the completions that they can have, one batch a completion, and `right` which
+    of them is each row's. One that is not `counted` only keeps ranks in step.
     """
 
     task: str
     indices: tuple[int, ...]
     rows: Batch
+    num_supervised: tuple[int, ...]
+    num_bytes: tuple[int, ...]
+    """Of the text that each row's supervised tokens stand for."""
     prompts: Batch | None
     max_new_tokens: int
     counted: bool
+    choices: tuple[Batch, ...] = ()
+    right: tuple[int, ...] = ()
+    base_rows: Batch | None = None
+    """The rows as the base reads them, where the two are to be compared."""
+    prefix: Batch | None = None
+    """One row: what all prompts of the task begin with, which `prompts` then leave out."""
 
     def to(self, device: torch.device, **options: bool) -> Self:
         """Returns the batch on `device`."""
-        prompts = None if self.prompts is None else self.prompts.to(device, **options)
-        return replace(self, rows=self.rows.to(device, **options), prompts=prompts)
+        batches = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Batch)}
+        moved = {name: batch.to(device, **options) for name, batch in batches.items()}
+        return replace(self, choices=tuple(choice.to(device, **options) for choice in self.choices), **moved)

@@ -1,10 +1,13 @@
 """The contract of a method: how a pretrained model is made ready for training, and how what was learned is kept."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 
@@ -37,5 +40,22 @@ class Method(ABC):
         """Returns the model with exactly those parameters trainable that this method learns."""
 
     @abstractmethod
+    def change(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
+        """Returns the Frobenius norm of what the adapted `model` adds to the weights of its `base`."""
+
+    def distance(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
+        """Returns that norm over the norm of all the base's weights."""
+        return self.change(model, base) / norm(base.parameters())
+
+    @abstractmethod
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes what was learned into `folder`, in the Hugging Face layout."""
+
+    @abstractmethod
+    def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+        """Returns the base `model` with what `save` wrote into `folder`."""
+
+
+def norm(tensors: Iterable[Tensor]) -> float:
+    """Returns the Frobenius norm of all of them together."""
+    return math.sqrt(sum(float(tensor.detach().float().square().sum()) for tensor in tensors))

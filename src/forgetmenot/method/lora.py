@@ -1,14 +1,22 @@
-"""LoRA: a low-rank update of linear layers, through peft (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+"""LoRA: a low-rank update of linear layers, through peft (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 
+Shapes: R rank, I and O what a layer takes and gives.
+"""
+
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from peft import LoraConfig, TaskType, get_peft_model
+from peft import LoraConfig, TaskType, get_peft_model, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from peft.utils import load_peft_weights
 from transformers import PreTrainedModel
 
 from forgetmenot.method.base import Method
 from forgetmenot.model.layers import linear_layers
+
+_ADAPTER = "default"  # peft's name for an adapter that got none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,26 @@ class Lora(Method):
         if self.rank > max(widths):
             raise ValueError(f"method.rank must be at most {max(widths)}, the model's widest layer, got {self.rank}")
 
+    def change(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
+        """Returns the norm of all scale B A, without forming one: |B A|^2 is the sum of (B'B) * (A A') by elements."""
+        squares = 0.0
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                pair = (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER])
+                a_RI, b_OR = (weights.get_parameter("weight").detach().float() for weights in pair)
+                squares += layer.scaling[_ADAPTER] ** 2 * float(((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum())
+        return math.sqrt(squares)
+
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the adapter in peft's layout."""
         model.save_pretrained(folder)
+
+    def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+        """Returns the base `model` with the adapter of `folder`."""
+        adapted = self.apply(model)
+        learned = load_peft_weights(str(folder), device="cpu")
+        loaded = set_peft_model_state_dict(adapted, learned)
+        _, unknown = cast(tuple[list[str], list[str]], loaded)  # missing and unexpected keys
+        if unknown:
+            raise ValueError(f"{folder} must hold an adapter of this method and model, got weights for {unknown[0]}")
+        return adapted

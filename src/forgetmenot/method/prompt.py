@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from peft import PromptTuningConfig, PromptTuningInit, TaskType, get_peft_model
 from peft.tuners import PromptEmbedding
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -89,6 +89,10 @@ class Prompt(Method):
                     f"got prompt for a model with {name}"
                 )
 
+    def change(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
+        """Returns 0: no weight of the base is touched."""
+        return 0.0
+
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the adapter in peft's layout."""
         embedding = model.get_input_embeddings()
@@ -100,3 +104,13 @@ class Prompt(Method):
         )
         embedding.config.inference_mode = True
         embedding.config.save_pretrained(str(folder))
+
+    def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+        """Returns the base `model` with the soft prompt of `folder`."""
+        adapted = self.apply(model)
+        embedding = adapted.get_input_embeddings()
+        assert isinstance(embedding, VirtualTokenEmbedding)
+        learned = load_file(folder / "adapter_model.safetensors")["prompt_embeddings"]
+        with torch.no_grad():
+            embedding.prompt.embedding.weight.copy_(learned)
+        return adapted

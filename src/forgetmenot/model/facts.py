@@ -37,12 +37,19 @@ class ModelFacts:
     """Logits of a position."""
     packs: bool
     """Whether rows can stand behind each other without padding, each attending to itself alone."""
+    keeps_keys_and_values: bool
+    """Whether those, with positions, are all that a next token needs of the ones before it."""
+    shares_prefix: bool
+    """Whether they can be computed once for what several prompts begin with: no layer counts how far back it sees."""
 
 
 def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
     """Returns the facts of a model; raises ValueError where transformers cannot build it."""
     empty = empty_model(model, config)
-    takes_position_ids = "position_ids" in inspect.signature(empty.forward).parameters
+    parameters = inspect.signature(empty.forward).parameters
+    takes_position_ids = "position_ids" in parameters
+    by_attention_alone = _by_attention_alone(empty)
+    keeps_keys_and_values = by_attention_alone and takes_position_ids and "logits_to_keep" in parameters
     text = config.get_text_config()
     selected = _selected_logits(empty)
     return ModelFacts(
@@ -55,7 +62,9 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
         takes_position_ids=takes_position_ids,
         selects_head=selected is not None,
         vocabulary=text.vocab_size if selected is None else selected.shape[-1],
-        packs=takes_position_ids and _packs(empty),
+        packs=takes_position_ids and by_attention_alone and _packs(empty),
+        keeps_keys_and_values=keeps_keys_and_values,
+        shares_prefix=keeps_keys_and_values and not _has_windows(text),
     )
 
 
@@ -77,19 +86,29 @@ def _selected_logits(empty: PreTrainedModel) -> Tensor | None:
     return None
 
 
-def _packs(empty: PreTrainedModel) -> bool:
-    """Tells whether every layer attends by packed attention, and none mixes tokens in another way."""
+def _by_attention_alone(empty: PreTrainedModel) -> bool:
+    """Tells whether a token sees those before it through attention and in no other way."""
     text = empty.config.get_text_config()
     layers = set(getattr(text, "layer_types", None) or _ATTENTION)
     convolves = any(isinstance(layer, nn.Conv1d) for layer in empty.modules())
-    if empty.config.is_encoder_decoder or not layers <= _ATTENTION or convolves or empty._is_stateful:
-        return False
+    return not (empty.config.is_encoder_decoder or not layers <= _ATTENTION or convolves or empty._is_stateful)
+
+
+def _has_windows(text: PretrainedConfig) -> bool:
+    """Tells whether some layer sees a number of tokens back and no further."""
+    layers = getattr(text, "layer_types", None)
+    if layers is not None:
+        return "sliding_attention" in layers
+    return getattr(text, "sliding_window", None) is not None
+
+
+def _packs(empty: PreTrainedModel) -> bool:
+    """Tells whether every layer attends by packed attention."""
     positions = torch.zeros(1, sum(_ROWS), dtype=torch.long, device=_META)
     inputs = {"input_ids": _ids(), "position_ids": positions, "attention_mask": torch.ones_like(positions)}
     try:
-        return packing_seen(empty, {**inputs, "packing": Packing.of(_ROWS, device=_META)}) == int(
-            text.num_hidden_layers
-        )
+        layers = int(empty.config.get_text_config().num_hidden_layers)
+        return packing_seen(empty, {**inputs, "packing": Packing.of(_ROWS, device=_META)}) == layers
     except _UNABLE:
         return False
 

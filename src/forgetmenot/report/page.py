@@ -1,7 +1,7 @@
 """The page that compares runs: one file of HTML that needs no network, with charts, tables and answers."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
@@ -25,13 +25,15 @@ from forgetmenot.report.runs import (
     seconds,
 )
 from forgetmenot.report.significance import difference
-from forgetmenot.result import write_whole
+from forgetmenot.result import RunResult, write_whole
 
 _PER_TASK = 5  # prompts of each retained task whose answers are shown
 _ROUGE_NOTE = (
     "ROUGE counts words that answer and reference share. It does not see what they say: “It is cold outside” scores "
     "the same against “It is very cold” and “It is not cold”."
 )
+
+Reader = Callable[[RunResult], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +99,9 @@ def _section(number: int, data: str, groups: Sequence[Group], charts: dict[str, 
 def _how_to_read(groups: Sequence[Group]) -> str:
     target = groups[0].runs[0].result.target
     text = (
-        "Mean ± standard deviation over seeds; of one seed, its own figure. Green: the best gain, and every gain whose "
-        "answers to the same prompts are not significantly worse (95%, test examples and seeds resampled together; of "
-        "two or three seeds their spread is estimated low)."
+        "Mean ± standard deviation over seeds; of one seed, its own figure. Green: the best gain, the least forgetting "
+        "of a task, and whatever answers the same prompts not significantly worse (95%, test examples and seeds resampled "
+        "together; of two or three seeds their spread is estimated low)."
     )
     return f"{text} {_ROUGE_NOTE}" if target and target["metric"].startswith("rouge") else text
 
@@ -109,12 +111,15 @@ def _table(groups: Sequence[Group]) -> str:
     retained = list(dict.fromkeys(name for group in groups for run in group.runs for name in forgetting(run.result)))
     machines = {hardware(run) for group in groups for run in group.runs}
     headings = ["run", "seeds", "after", "gain", "forgetting", *retained, "trained %", "train s", "peak GB"]
-    equal_to_best = _equal_to_best(groups)
+    target = next(iter(groups[0].runs[0].result.gain or {}), "")
+    readers = {target: gain, **{name: _kept(name) for name in retained}}
+    good = {name: _as_good_as_the_best(groups, task=name, read=read) for name, read in readers.items()}
     rows = []
     for group in groups:
         row = [Cell(text=group.label), Cell(text=str(len(group.runs)), value=len(group.runs), numeric=True)]
-        row += [_cell(group.values(after)), _cell(group.values(gain), sign="+", best=group in equal_to_best)]
-        row += [_cell(group.values(read), sign="+") for read in (mean_forgetting, *map(forgotten, retained))]
+        row += [_cell(group.values(after)), _cell(group.values(gain), sign="+", best=group in good[target])]
+        row.append(_cell(group.values(mean_forgetting), sign="+"))
+        row += [_cell(group.values(forgotten(name)), sign="+", best=group in good[name]) for name in retained]
         row.append(_cell(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1))
         row += [_cell(group.values(seconds), digits=0), _cell(group.values(peak), digits=2)]
         if len(machines) > 1:
@@ -123,19 +128,24 @@ def _table(groups: Sequence[Group]) -> str:
     return _html_table([*headings, *(["hardware"] if len(machines) > 1 else [])], rows, kind="sorts")
 
 
-def _equal_to_best(groups: Sequence[Group]) -> list[Group]:
-    """Returns the group with the best gain, and those that do not differ from it significantly."""
-    tuned = [group for group in groups if group.values(gain) and not group.runs[0].is_evaluation]
+def _kept(task: str) -> Reader:
+    """Returns what reads how much of a task was kept: what was forgotten, turned round."""
+    read = forgotten(task)
+    return lambda result: None if (lost := read(result)) is None else -lost
+
+
+def _as_good_as_the_best(groups: Sequence[Group], *, task: str, read: Reader) -> list[Group]:
+    """Returns the group that is best by `read`, and those whose answers to the task are not significantly worse."""
+    tuned = [group for group in groups if group.values(read) and not group.runs[0].is_evaluation]
     if len(tuned) < 2:
         return []
-    best = max(tuned, key=lambda group: mean(group.values(gain)))
-    task = next(iter(best.runs[0].result.gain or {}))
-    equal = [best]
+    best = max(tuned, key=lambda group: mean(group.values(read)))
+    good = [best]
     for group in tuned:
         ends = None if group is best else difference(best, group, task=task)
         if ends is not None and ends[0] <= 0 <= ends[1]:
-            equal.append(group)
-    return equal
+            good.append(group)
+    return good
 
 
 def _cell(values: Sequence[float], *, digits: int = 3, sign: str = "", best: bool = False) -> Cell:

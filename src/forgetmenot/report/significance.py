@@ -18,6 +18,8 @@ from forgetmenot.report.runs import Group, Run
 from forgetmenot.result import Interval
 from forgetmenot.scores import RESAMPLES, interval
 
+_CELLS = 2**20  # of drawn examples that stand in memory at once
+
 
 def difference(group: Group, other: Group, *, task: str) -> Interval | None:
     """Returns the 95% interval of how much better `group` answers a task than `other`; None where that is not known.
@@ -61,9 +63,19 @@ def _differences(left_RN: np.ndarray, right_RN: np.ndarray) -> np.ndarray:
     """Returns (resamples,) of the difference of means of two groups' runs over the same examples."""
     generator = np.random.default_rng(0)
     examples = left_RN.shape[1]
-    drawn = np.empty(RESAMPLES)
-    for index in range(RESAMPLES):
-        places = generator.integers(examples, size=examples)
-        mine, others = (each[generator.integers(len(each), size=len(each))].mean(0) for each in (left_RN, right_RN))
-        drawn[index] = (mine - others)[places].mean()
-    return drawn
+    at_once = max(1, _CELLS // examples)
+    parts = []
+    for start in range(0, RESAMPLES, at_once):
+        number = min(at_once, RESAMPLES - start)
+        places = generator.integers(examples, size=(number, examples))
+        mine, others = (_mean_of_drawn_runs(each, number, generator) for each in (left_RN, right_RN))
+        parts.append(np.take_along_axis(mine - others, places, axis=1).mean(1))
+    return np.concatenate(parts)
+
+
+def _mean_of_drawn_runs(scores_RN: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
+    """Returns (number, N): each example's mean score over runs, as many as there are, drawn anew for each."""
+    runs = len(scores_RN)
+    counts = generator.multinomial(runs, np.full(runs, 1 / runs), size=number)
+    mean: np.ndarray = counts @ scores_RN / runs
+    return mean

@@ -47,17 +47,21 @@ def pareto(groups: Sequence[Group]) -> Chart | None:
     for x, y, group in points:
         traces.append(
             {
-                "type": "scatter", "mode": "markers", "name": escape(group.label), "x": [x], "y": [y],
+                "type": "scatter", "mode": "markers", "name": text(group.label), "x": [x], "y": [y],
                 "error_x": _error(group, mean_forgetting, "forgetting"), "error_y": _error(group, gain, "gain"),
                 "marker": {"size": _size(group), "line": {"width": 3 if (x, y, group) in best else 0}},
-                "hovertext": escape(_told(group)), "hoverinfo": "text",
+                "hovertext": text(_told(group)), "hoverinfo": "text",
             }
         )  # fmt: skip
     note = (
         "Up is better, left is better: what lies on the dotted front is beaten by nothing in both. The larger the dot, "
         "the more was trained. Bars are the standard deviation over seeds, or of one seed the 95% interval."
     )
-    layout = {"xaxis": {"title": {"text": "mean forgetting"}}, "yaxis": {"title": {"text": "gain"}}}
+    layout = {
+        "xaxis": {"title": {"text": "mean forgetting"}},
+        "yaxis": {"title": {"text": "gain"}},
+        "height": _height(len(points)),
+    }
     return Chart(name="pareto", title="Gain against forgetting", note=note, figure={"data": traces, "layout": layout})
 
 
@@ -81,7 +85,7 @@ def costs(groups: Sequence[Group]) -> list[Chart]:
                 machines.setdefault(machine, []).append(part)
     charts = []
     for number, (machine, members) in enumerate(machines.items()):
-        labels = [escape(group.label) for group in members]
+        labels = [text(group.label) for group in members]
         traces = [
             {
                 "type": "bar", "orientation": "h", "name": name, "y": labels, "xaxis": axis,
@@ -107,7 +111,7 @@ def curves(groups: Sequence[Group]) -> Chart | None:
     for group in groups:
         steps, values = _validation(group)
         if len(values) > 1:
-            trace = {"type": "scatter", "mode": "lines+markers", "name": escape(group.label), "x": steps, "y": values}
+            trace = {"type": "scatter", "mode": "lines+markers", "name": text(group.label), "x": steps, "y": values}
             traces.append(trace)
     if not traces:
         return None
@@ -115,6 +119,7 @@ def curves(groups: Sequence[Group]) -> Chart | None:
     layout = {
         "xaxis": {"title": {"text": "optimizer steps"}},
         "yaxis": {"title": {"text": f"validation {target['metric'] if target else ''}"}},
+        "height": _height(len(traces)),
     }
     note = "The target's score on validation examples, of each group's first run."
     return Chart(name="curves", title="Learning curves", note=note, figure={"data": traces, "layout": layout})
@@ -168,6 +173,16 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+def _height(entries: int) -> int:
+    """Returns the pixels of a chart with a legend below it, which on a phone has a line an entry."""
+    return 380 + 20 * entries
+
+
+def text(words: str) -> str:
+    """Returns words for plotly, which takes tags for markup but leaves quotes as they are."""
+    return escape(words, quote=False)
 
 
 def _error(group: Group, read: Callable[[RunResult], float | None], name: str) -> dict[str, object]:

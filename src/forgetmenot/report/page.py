@@ -100,8 +100,8 @@ def _how_to_read(groups: Sequence[Group]) -> str:
     target = groups[0].runs[0].result.target
     text = (
         "Mean ± standard deviation over seeds; of one seed, its own figure. Green: the best gain, the least forgetting "
-        "of a task, and whatever answers the same prompts not significantly worse (95%, test examples and seeds resampled "
-        "together; of two or three seeds their spread is estimated low)."
+        "of a task, and whatever answers the same prompts not significantly worse (95%, test examples and seeds "
+        "resampled together; of two or three seeds their spread is estimated low)."
     )
     return f"{text} {_ROUGE_NOTE}" if target and target["metric"].startswith("rouge") else text
 

@@ -10,6 +10,7 @@ import yaml
 from forgetmenot.result import FILE_NAME, RunResult
 
 _NOT_LEARNING = ("seed", "hydra", "logger", "micro_batch_tokens", "defaults")  # settings that do not set runs apart
+_LONGEST = 32  # letters of a setting in a label
 _CONFIG = "config.yaml"
 _WANDB = "wandb"  # W&B keeps a config.yaml of its own in a run's folder
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where PyYAML was built with it
@@ -128,7 +129,12 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
     words += [f"on {data}"] if len({other.kind[1] for other in runs}) > 1 else []
     words += [f"of {model}"] if len({other.kind[0] for other in runs}) > 1 else []
     shared = frozenset.intersection(*(other.settings for other in runs if other.kind == run.kind))
-    return " ".join([*words, *sorted(f"{key}={value}" for key, value in run.settings - shared)])
+    return " ".join([*words, *sorted(f"{key}={_short(value)}" for key, value in run.settings - shared)])
+
+
+def _short(value: str) -> str:
+    """Returns the beginning of a long value: a whole data set's settings make no label."""
+    return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
 
 
 def after(result: RunResult) -> float | None:

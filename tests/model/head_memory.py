@@ -27,8 +27,9 @@ def main() -> None:
     config = LlamaConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=1, intermediate_size=32, vocab_size=VOCABULARY
     )
-    model = packing(LlamaForCausalLM._from_config(config, dtype=getattr(torch, sys.argv[1])))
-    collator, facts, cpu = collator_of(model, packs=True), facts_of(model), torch.device("cpu")
+    base = LlamaForCausalLM._from_config(config, dtype=getattr(torch, sys.argv[1]))
+    collator, facts, cpu = collator_of(base, packs=True), facts_of(base), torch.device("cpu")
+    model = packing(base)
     batch = collator.rows(rows_for(model, [(20, SUMMARY)] * ROWS))
     loss_sum(model, batch, facts).backward()
     before = resident()

@@ -12,7 +12,7 @@ FLOORS = {
     "result": 0, "forgetting": 0, "scores": 0, "rouge": 0, "answers": 0, "config.settings": 0,
     "data": 1,
     "model": 2, "metric": 2,
-    "method": 3, "regularizer": 3, "loss": 3, "generate": 3, "optim": 3, "muon": 3,
+    "method": 3, "regularizer": 3, "loss": 3, "generate": 3, "key_values": 3, "optim": 3, "muon": 3,
     "module": 4, "datamodule": 4, "trainer": 4, "scoring": 4, "base_scores": 4, "cost": 4, "memory": 4, "trial": 4,
     "progress": 4, "loggers": 4, "record": 4, "outcome": 4, "report": 4,
     "cli": 5, "config": 5,

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from forgetmenot.data.types import Batch
+from forgetmenot.key_values import roomy_cache
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.model.packing import padded_attention
 
@@ -34,7 +35,7 @@ class Prefix:
     @torch.no_grad()
     def of(cls, model: PreTrainedModel, row: Batch) -> Self:
         """Returns those of a batch of one row."""
-        cache = DynamicCache(config=model.config)
+        cache = roomy_cache(model.config)
         with padded_attention(model):
             _next_tokens(model, row.input_ids_BT, row.attention_mask_BT, row.position_ids_BT, cache=cache)
         return cls(cache=cache, length=row.input_ids_BT.shape[1])
@@ -79,7 +80,7 @@ def _step_by_step(
 ) -> list[list[int]]:
     """Returns the ids of each answer, without what ended it."""
     ids_BT, mask_BT, positions_BT = prompts.input_ids_BT, prompts.attention_mask_BT, prompts.position_ids_BT
-    cache = DynamicCache(config=model.config) if prefix is None else prefix.for_rows(len(ids_BT))
+    cache = roomy_cache(model.config) if prefix is None else prefix.for_rows(len(ids_BT))
     if prefix is not None:
         mask_BT = torch.cat([mask_BT.new_ones(len(mask_BT), prefix.length), mask_BT], dim=1)
         positions_BT = positions_BT + prefix.length

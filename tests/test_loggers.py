@@ -7,10 +7,14 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from tiny_tasks import make_task
 
-from forgetmenot.loggers import JsonlLogger, close_wandb, open_logger, quiet_libraries
+from forgetmenot.data.examples import ScoringSet
+from forgetmenot.data.types import Example
+from forgetmenot.loggers import JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
 
 
 def _lines(file: Path) -> list[dict[str, float | None]]:
@@ -76,6 +80,7 @@ class _FakeWandb(WandbLogger):
 
     def __init__(self, *, offline: bool) -> None:
         self.finished = 0
+        self.logged: dict[str, object] = {}
         self._run = SimpleNamespace(dir="/runs/offline-run-1/files", offline=offline, finish=self._finish)
 
     @property
@@ -85,12 +90,38 @@ class _FakeWandb(WandbLogger):
     def _finish(self) -> None:
         self.finished += 1
 
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.logged |= {**metrics, "step": step}
+
+    def log_table(self, key: str, columns: list[str], data: list[list[str]]) -> None:  # type: ignore[override]
+        self.logged[key] = [dict(zip(columns, row, strict=True)) for row in data]
+
+    def save(self) -> None:
+        pass
+
 
 @pytest.mark.parametrize(("offline", "line"), [(True, "wandb sync /runs/offline-run-1"), (False, None)])
 def test_a_wandb_run_is_ended_and_tells_how_to_upload_what_was_kept_offline(offline: bool, line: str | None) -> None:
     logger = _FakeWandb(offline=offline)
     assert close_wandb([logger]) == line
     assert logger.finished == 1
+
+
+def test_wandb_gets_the_outcome_and_a_table_of_every_task_that_answers(tmp_path: Path) -> None:
+    examples = (Example(prompt="who?", completion="Ada", references=("Ada", "ada")),)
+    sets = [
+        ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=None, num_bytes=np.ones(1))  # type: ignore[arg-type]  # answers alone are read
+        for name, metric in (("names", "accuracy"), ("text", "loss"))
+    ]  # fmt: skip
+    wandb, own = _FakeWandb(offline=True), JsonlLogger(tmp_path / "metrics.jsonl")
+
+    log_outcome(
+        [own, wandb], {"gain/names": 0.5}, step=7, tests=sets, before={"names": ["Bob"]}, after={"names": ["Ada"]}
+    )
+
+    assert _lines(own.file) == [{"step": 7, "gain/names": 0.5}]
+    row = {"prompt": "who?", "references": "Ada / ada", "before": "Bob", "after": "Ada"}
+    assert wandb.logged == {"gain/names": 0.5, "step": 7, "predictions/names": [row]}
 
 
 @pytest.fixture

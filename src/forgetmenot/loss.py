@@ -6,12 +6,13 @@ the same however the step was cut. Labels are shifted here and nowhere else.
 Shapes: B rows, T positions, N supervised positions, V vocabulary, D hidden size.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -23,21 +24,17 @@ from forgetmenot.model.packing import Packing
 
 def loss_sum(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
     """Returns the scalar sum of -log p(label) over the batch's supervised tokens, in nats and fp32."""
-    targets_BT = next_tokens(batch, facts)
-    places_N = _places(targets_BT)
-    targets_N = targets_BT.flatten()[places_N]
-    inputs = _inputs(batch, facts)
-    if not facts.selects_head:
-        return _cross_entropy(model(**inputs, use_cache=False).logits.flatten(0, 1)[places_N], targets_N)
-    chunk = max(1, LOGITS_AT_ONCE // facts.vocabulary)
+    places_N, targets_N = _supervised(batch, facts)
+    chunk = _positions_at_once(facts)
     if len(targets_N) <= chunk:
-        return _cross_entropy(logits_at(model, inputs, places_N=places_N), targets_N)
+        ((logits_NV, _),) = _supervised_logits(model, batch, facts)
+        return _cross_entropy(logits_NV, targets_N)
+    inputs = _inputs(batch, facts)
+    states = states_at(model, inputs, places_N=places_N)
 
     def chunk_loss(states_ND: Tensor, targets_N: Tensor) -> Tensor:
-        chunk = replace(states, states_ND=states_ND)
-        return _cross_entropy(logits_of(model, inputs, states=chunk), targets_N)
+        return _cross_entropy(logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets_N)
 
-    states = states_at(model, inputs, places_N=places_N)
     pairs = zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True)
     return torch.stack([checkpoint(chunk_loss, *pair, use_reentrant=False) for pair in pairs]).sum()
 
@@ -64,36 +61,40 @@ def row_divergences(
     both = zip(_supervised_logits(base, base_batch, facts), _supervised_logits(model, batch, facts), strict=True)
     for (base_NV, _), (logits_NV, _) in both:
         log_base_NV, log_NV = base_NV.float().log_softmax(-1), logits_NV.float().log_softmax(-1)
-        divergences.append((log_base_NV.exp() * (log_base_NV - log_NV)).sum(-1))
+        divergences.append(kl_div(log_NV, log_base_NV, reduction="none", log_target=True).sum(-1))
     return _sum_by_row(torch.cat(divergences), batch, facts)
 
 
 def _supervised_logits(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the logits at supervised positions and their targets, as many at a time as memory is meant to hold."""
-    targets_BT = next_tokens(batch, facts)
-    places_N = _places(targets_BT)
-    targets_N = targets_BT.flatten()[places_N]
-    inputs = _inputs(batch, facts)
+    places_N, targets_N = _supervised(batch, facts)
+    inputs, chunk = _inputs(batch, facts), _positions_at_once(facts)
     if not facts.selects_head:
         yield model(**inputs, use_cache=False).logits.flatten(0, 1)[places_N], targets_N
-        return
-    chunk = max(1, LOGITS_AT_ONCE // facts.vocabulary)
-    if len(targets_N) <= chunk:
+    elif len(targets_N) <= chunk:
         yield logits_at(model, inputs, places_N=places_N), targets_N
-        return
-    states = states_at(model, inputs, places_N=places_N)
-    for states_ND, targets in zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True):
-        yield logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets
+    else:
+        states = states_at(model, inputs, places_N=places_N)
+        for states_ND, targets in zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True):
+            yield logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets
+
+
+def _positions_at_once(facts: ModelFacts) -> int:
+    """Returns at how many positions logits may stand in memory; where the head takes no choice, at all of them."""
+    return max(1, LOGITS_AT_ONCE // facts.vocabulary) if facts.selects_head else sys.maxsize
 
 
 def _sum_by_row(values_N: Tensor, batch: Batch, facts: ModelFacts) -> Tensor:
-    rows_N = batch.row_of_positions[_places(next_tokens(batch, facts))]
+    places_N, _ = _supervised(batch, facts)
+    rows_N = batch.row_of_positions[places_N]
     return torch.zeros(batch.num_rows, device=values_N.device).index_add(0, rows_N, values_N)
 
 
-def _places(targets_BT: Tensor) -> Tensor:
-    """Returns (N,): the positions that have a target, counted row by row."""
-    return (targets_BT != IGNORE_INDEX).flatten().nonzero().squeeze(1)
+def _supervised(batch: Batch, facts: ModelFacts) -> tuple[Tensor, Tensor]:
+    """Returns (N,) and (N,): the positions that have a target, counted row by row, and the targets."""
+    targets_BT = next_tokens(batch, facts)
+    places_N = (targets_BT != IGNORE_INDEX).flatten().nonzero().squeeze(1)
+    return places_N, targets_BT.flatten()[places_N]
 
 
 def next_tokens(batch: Batch, facts: ModelFacts) -> Tensor:

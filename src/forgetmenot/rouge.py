@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 Accumulate = Literal["best", "average"]
 Words = Sequence[str]
 
+_FMEASURE = attrgetter("fmeasure")
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -72,9 +74,10 @@ def rouge(
     scores: dict[str, float] = {}
     for key in keys:
         overlaps = [_OVERLAPS[key](ours, reference) for reference in theirs]
-        best = max(overlaps, key=lambda overlap: overlap.fmeasure)
-        means = [sum(column) / len(overlaps) for column in zip(*overlaps, strict=True)]
-        values = best if accumulate == "best" else means
+        if accumulate == "best":
+            values: Sequence[float] = max(overlaps, key=_FMEASURE)
+        else:
+            values = [sum(column) / len(overlaps) for column in zip(*overlaps, strict=True)]
         scores |= {f"{key}_{name}": value for name, value in zip(Overlap._fields, values, strict=True)}
     return scores
 

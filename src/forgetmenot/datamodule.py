@@ -3,8 +3,9 @@
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from typing import Self
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forgetmenot.data.collate import Collator
@@ -36,6 +37,12 @@ class AdaptationData(LightningDataModule):
         """How the base reads rows, where retained tasks are to be compared with it."""
         self.loading_seconds = 0.0
         """What making training steps took so far: the time that training waited for data."""
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Self | None:
+        """Returns what a Trainer trains on; None where it was given loaders alone."""
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
+        return data if isinstance(data, cls) else None
 
     def train_dataloader(self) -> DataLoader[Step]:
         """Yields this rank's share of every step of the epoch."""

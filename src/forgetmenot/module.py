@@ -151,8 +151,8 @@ class AdaptationModule(LightningModule):
         weights = checkpoint["state_dict"]
         assert isinstance(weights, dict)
         checkpoint["state_dict"] = {name: weight for name, weight in weights.items() if name in trained}
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
-        if isinstance(data, AdaptationData):
+        data = AdaptationData.of(self.trainer)
+        if data is not None:
             checkpoint["micro_batch_tokens"] = data.plan.micro_batch_tokens
 
     def _score(self, batch: ScoringBatch) -> Scored:
@@ -228,8 +228,8 @@ class AdaptationModule(LightningModule):
 
     def _smaller(self, step: Step) -> Step:
         """Returns the step in micro-batches of half the size, and tells people."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
-        assert isinstance(data, AdaptationData)
+        data = AdaptationData.of(self.trainer)
+        assert data is not None, "steps are cut by a plan"
         before = data.plan.micro_batch_tokens
         smaller = data.halved(step.number)
         rank_zero_warn(

@@ -26,8 +26,8 @@ class MicroBatchTrial(Callback):
 
     def find(self, trainer: Trainer, module: LightningModule) -> None:
         """Sets what all ranks can hold; no weight, gradient or random number is left changed."""
-        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
-        assert isinstance(data, AdaptationData)
+        data = AdaptationData.of(trainer)
+        assert data is not None, "steps are cut by a plan"
         assert isinstance(module, AdaptationModule)
         random = RandomState.now(module.device)
         trained = [p for p in module.parameters() if p.requires_grad]

@@ -97,13 +97,13 @@ def _section(number: int, data: str, groups: Sequence[Group], charts: dict[str, 
 
 
 def _how_to_read(groups: Sequence[Group]) -> str:
-    target = groups[0].runs[0].result.target
+    metrics = {task["metric"] for group in groups for task in (group.runs[0].result.tasks or {}).values()}
     text = (
         "Mean ± standard deviation over seeds; of one seed, its own figure. Green: the best gain, the least forgetting "
         "of a task, and whatever answers the same prompts not significantly worse (95%, test examples and seeds "
         "resampled together; of two or three seeds their spread is estimated low)."
     )
-    return f"{text} {_ROUGE_NOTE}" if target and target["metric"].startswith("rouge") else text
+    return f"{text} {_ROUGE_NOTE}" if any(metric.startswith("rouge") for metric in metrics) else text
 
 
 def _table(groups: Sequence[Group]) -> str:
@@ -143,7 +143,7 @@ def _as_good_as_the_best(groups: Sequence[Group], *, task: str, read: Reader) ->
     good = [best]
     for group in tuned:
         ends = None if group is best else difference(best, group, task=task)
-        if ends is not None and ends[0] <= 0 <= ends[1]:
+        if ends is not None and ends[0] <= 0:
             good.append(group)
     return good
 

@@ -98,7 +98,7 @@ def generation(records: Sequence[dict[str, object]]) -> None:
     ways: dict[str, Callable[[], int]] = {
         "ours": lambda: ours(loaded, whole),
         "transformers, file order": lambda: by_transformers(loaded, whole, batch=BATCH),
-        "transformers, one by one": lambda: by_transformers(loaded, whole[:ALONE], batch=1),
+        "transformers, one by one": lambda: by_transformers(loaded, whole[:: max(1, len(whole) // ALONE)], batch=1),
     }
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(REPEATS):

@@ -77,14 +77,14 @@ class Scoring(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         scores = self._ratios.compute()
-        check_loss(scores["loss"], task=self.validation.task.name)
+        _check_loss(scores["loss"], task=self.validation.task.name)
         pl_module.log_dict({f"val/{name}": value for name, value in scores.items()}, rank_zero_only=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         parts = self._gathered()
         for name in dict.fromkeys(part.task for part in parts):
             self.measured[name] = _measured(self.tests[name], [part for part in parts if part.task == name])
-            check_loss(self.measured[name].scores.totals["loss"], task=name)
+            _check_loss(self.measured[name].scores.totals["loss"], task=name)
         self.test_seconds = time.perf_counter() - self._started
 
     def _gathered(self) -> list[_Part]:
@@ -101,7 +101,7 @@ def score_names(task: Task) -> tuple[str, ...]:
     return (*(ANSWER_NAMES if task.answers else ()), *((CHOICE_NAME,) if task.choices else ()), *LOSSES)
 
 
-def check_loss(loss: float, *, task: str) -> None:
+def _check_loss(loss: float, *, task: str) -> None:
     """Raises ValueError where a task's loss is no number."""
     if not math.isfinite(loss):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The root keys of `train`: what is not a choice of a group."""
+"""The root keys of the commands: what is not a choice of a group."""
 
 from dataclasses import dataclass
 from typing import Literal

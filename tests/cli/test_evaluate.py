@@ -47,6 +47,17 @@ def test_a_plain_model_is_scored_alone(tiny_model: Path, tiny_data: Path, tmp_pa
     assert "mood" in done.stdout and "The evaluation lies in" in done.stdout
 
 
+def test_a_file_of_test_examples_alone_is_enough(finished_run: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "held_out").mkdir()
+    (tmp_path / "held_out" / "test.jsonl").write_bytes((tiny_data / "test.jsonl").read_bytes())
+    data = ["data=local", "data.name=held_out", "data.path=held_out", "data.prompt=text", "data.completion=label"]
+    done = finish([f"run={finished_run.folder}", *data, "data.retained=[]"], tmp_path, command="evaluate")
+    assert done.code == 0, done.stderr
+    result = read_result(done.folder)
+    assert result["data"]["test_examples"] == result["tasks"]["held_out"]["examples"] == 4
+    assert result["data"]["train_examples"] == 0
+
+
 def test_it_can_be_repeated_from_its_config(evaluated: Finished, tmp_path: Path) -> None:
     again = finish(["--config-dir", str(evaluated.folder), "--config-name", "config"], tmp_path, command="evaluate")
     assert again.code == 0, again.stderr

@@ -15,7 +15,6 @@ from forgetmenot.cli.wiring import (
     answers_of,
     data_for,
     encode,
-    hardware_of,
     load_adapted,
     score_adapted,
     score_base,
@@ -54,15 +53,9 @@ def run(config: DictConfig) -> None:
         result.data = data_section(setup.target, rows)
         _tell_of_cut_prompts(rows, max_length=setup.settings.max_length, console=console)
 
-        scoring = Scoring(validation=rows.validation, tests=rows.tests)
-        judge = trainer_for(setup, [scoring], [], console=console, scoring="scoring the base")
-        result.hardware = hardware_of(setup, judge)
-        before = score_base(setup, rows, judge=judge, scoring=scoring)
-        result.reused = [f"before.{task}" for task in before.reused]
-        seconds = before.seconds
-        record_scores(result, rows.tests, before=before.tasks, after=None)
+        before = score_base(setup, rows, result=result, console=console)
 
-        after = None
+        after, seconds = None, before.seconds
         if learned is not None:
             module = load_adapted(setup, learned)
             result.method = method_section(
@@ -81,8 +74,7 @@ def run(config: DictConfig) -> None:
         said = None if after is None else answers_of(after.tasks)
         on_rank_zero(write_predictions)(folder, rows.tests, before=answers_of(before.tasks), after=said)
 
-    if judge.is_global_zero:
-        print_evaluation(result, folder=str(folder), console=console)
+    on_rank_zero(print_evaluation)(result, folder=str(folder), console=console)
 
 
 def _setup(config: DictConfig) -> tuple[Setup, Path | None]:
@@ -90,7 +82,7 @@ def _setup(config: DictConfig) -> tuple[Setup, Path | None]:
     asked = build(DictConfig({key: config[key] for key in config if key not in _GROUPS}), Evaluation, key="")
     changes = {name: config.get(name) for name in (*_GROUPS, "max_length", "precision")}
     source = read_source(asked.run, {**changes, "plugins": list(asked.plugins) or None})
-    setup = set_up(expand_retained(source.config)).with_shots(asked.num_shots, seed=asked.seed)
+    setup = set_up(expand_retained(source.config)).for_scoring(num_shots=asked.num_shots, seed=asked.seed)
     if source.folder is None:
         return setup, None
     learned = source.folder / setup.method.folder

@@ -90,9 +90,15 @@ class Setup:
             cache=cache_folder() / "encoded",
         )
 
-    def with_shots(self, num_shots: int, *, seed: int) -> "Setup":
-        """Returns the setup with that many training examples before each prompt of every task that answers."""
-        target, *retained = (add_shots(task, num_shots, seed=seed) for task in (self.target, *self.retained))
+    def for_scoring(self, *, num_shots: int, seed: int) -> "Setup":
+        """Returns the setup of a model that is not trained, with shots before each prompt of every task that answers.
+
+        Only test examples are left to encode.
+        """
+        target, *retained = (
+            replace(add_shots(task, num_shots, seed=seed), train=(), validation=())
+            for task in (self.target, *self.retained)
+        )
         return replace(self, target=target, retained=tuple(retained))
 
     @property

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from forgetmenot.cli.setup import Setup, check_trainable, set_up
-from forgetmenot.cli.wiring import adapt, answers_of, encode, hardware_of, score_adapted, score_base, trainer_for
+from forgetmenot.cli.wiring import adapt, answers_of, encode, score_adapted, score_base, trainer_for
 from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
@@ -53,12 +53,7 @@ def run(config: DictConfig) -> float | None:
         result.data = data_section(setup.target, rows)
 
         loggers = _loggers(setup, folder)
-        scoring = Scoring(validation=rows.validation, tests=rows.tests)
-        judge = trainer_for(setup, [scoring], [], console=console, scoring="scoring the base")
-        result.hardware = hardware_of(setup, judge)
-        before = score_base(setup, rows, judge=judge, scoring=scoring)
-        result.reused = [f"before.{task}" for task in before.reused]
-        record_scores(result, rows.tests, before=before.tasks, after=None)
+        before = score_base(setup, rows, result=result, console=console)
 
         module, data = adapt(setup, rows)
         result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)

@@ -19,20 +19,20 @@ from forgetmenot.model.load import load
 from forgetmenot.model.options import prepare, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.module import AdaptationModule, Optimization
+from forgetmenot.outcome import record_scores
 from forgetmenot.progress import ProgressDisplay
 from forgetmenot.record import hardware, on_rank_zero
-from forgetmenot.result import HardwareSection
+from forgetmenot.result import HardwareSection, RunResult
 from forgetmenot.scoring import Measured, Scoring
 from forgetmenot.trainer import base_dtype, build_trainer, ctrl_c_interrupts
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseScores:
-    """What the base scored on every test set, which of them were known before, and the seconds that it took."""
+    """What the base scored on every test set, and the seconds that it took now."""
 
     tasks: Mapping[str, Measured]
     seconds: float
-    reused: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,17 +146,15 @@ def trainer_for(
     )
 
 
-def hardware_of(setup: Setup, trainer: Trainer) -> HardwareSection:
-    """Returns the machine that a Trainer computes on."""
-    return hardware(trainer.strategy.root_device, devices=trainer.world_size, precision=setup.precision)
-
-
-def score_base(setup: Setup, rows: EncodedRun, *, judge: Trainer, scoring: Scoring) -> BaseScores:
+def score_base(setup: Setup, rows: EncodedRun, *, result: RunResult, console: Console) -> BaseScores:
     """Scores the pretrained model alone, under the same truncation, precision and path as the adapted one.
 
-    What it scored before under the same settings is taken from the disk.
+    What it scored before under the same settings is taken from the disk. Fills what `result` can tell so far.
     """
-    folder, keys = cache_folder() / "scores", _keys(setup, rows, judge)
+    scoring = Scoring(validation=rows.validation, tests=rows.tests)
+    judge = trainer_for(setup, [scoring], [], console=console, scoring="scoring the base")
+    result.hardware = hardware(judge.strategy.root_device, devices=judge.world_size, precision=setup.precision)
+    folder, keys = cache_folder() / "scores", _keys(setup, rows, judge, hardware=result.hardware)
     known = {name: read_scores(folder, key) for name, key in keys.items()}
     found = {name: measured for name, measured in known.items() if measured is not None}
     missing = [data for data in rows.tests if data.task.name not in found]
@@ -166,7 +164,10 @@ def score_base(setup: Setup, rows: EncodedRun, *, judge: Trainer, scoring: Scori
             judge.test(base_module(setup), data, verbose=False)
         for name in scoring.measured.keys() & keys.keys():
             on_rank_zero(keep_scores)(folder, keys[name], scoring.measured[name])
-    return BaseScores(tasks={**found, **scoring.measured}, seconds=scoring.test_seconds, reused=tuple(found))
+    tasks = {**found, **scoring.measured}
+    result.reused = [f"before.{name}" for name in found]
+    record_scores(result, rows.tests, before=tasks, after=None)
+    return BaseScores(tasks=tasks, seconds=scoring.test_seconds)
 
 
 def score_adapted(
@@ -181,7 +182,7 @@ def score_adapted(
     return AdaptedScores(tasks=dict(scoring.measured), distance=distance)
 
 
-def _keys(setup: Setup, rows: EncodedRun, trainer: Trainer) -> dict[str, str]:
+def _keys(setup: Setup, rows: EncodedRun, trainer: Trainer, *, hardware: HardwareSection) -> dict[str, str]:
     """Returns under which key the base's scores of every test set are kept; none where they are not."""
     weights = weights_of(setup.model, setup.model_config, seed=setup.settings.seed)
     if weights is None or trainer.world_size > 1:  # ranks that read at other times could find other files
@@ -190,7 +191,7 @@ def _keys(setup: Setup, rows: EncodedRun, trainer: Trainer) -> dict[str, str]:
         "weights": weights,
         "model": {name: value for name, value in asdict(setup.model).items() if name not in ("name", "lr_scale")},
         "held_in": str(base_dtype(setup.precision, freezes_base=setup.method.freezes_base)),
-        "hardware": hardware_of(setup, trainer),
+        "hardware": hardware,
         "packs": setup.packs,
         "liger": setup.liger,
     }

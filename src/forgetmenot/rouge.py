@@ -4,7 +4,6 @@ Words are runs of a-z and 0-9 in lower case. ROUGE-L counts the longest common s
 integer a row (Allison and Dix 1986, in the four operations of Hyyrö 2004): a bit says where the row does not rise.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from typing import Literal, NamedTuple
 
 ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 Accumulate = Literal["best", "average"]
-Words = Sequence[str]
+Words = Sequence[bytes]
 
 _FMEASURE = attrgetter("fmeasure")
-_WORD = re.compile(r"[a-z0-9]+")
+_IN_WORDS = b"abcdefghijklmnopqrstuvwxyz0123456789"
+_SPACED = bytes(byte if byte in _IN_WORDS else ord(" ") for byte in range(256))  # by bytes it takes half of re's time
 
 
 class Overlap(NamedTuple):
@@ -38,22 +38,23 @@ class Overlap(NamedTuple):
 
 @dataclass(frozen=True)
 class Text:
-    """A text with its words, found once for all the scores that it takes part in."""
+    """A text with its words in their order; what else scores need of it is found once."""
 
     text: str
+    words: Words
+
+    @classmethod
+    def of(cls, text: str) -> "Text":
+        """Returns a text, read."""
+        return cls(text, split_words(text))
 
     @cached_property
-    def words(self) -> Words:
-        """All words, in their order."""
-        return split_words(self.text)
-
-    @cached_property
-    def places(self) -> Mapping[str, int]:
+    def places(self) -> Mapping[bytes, int]:
         """Where each word stands: bit j of its integer is 1 where it is word j."""
         return places_of(self.words)
 
     @cached_property
-    def bigrams(self) -> Sequence[tuple[str, str]]:
+    def bigrams(self) -> Sequence[tuple[bytes, bytes]]:
         """All neighbouring words."""
         return list(zip(self.words, self.words[1:], strict=False))
 
@@ -70,7 +71,7 @@ def rouge(
 
     Of several references each key takes the one with the best F, or with `accumulate="average"` the mean of all.
     """
-    ours, theirs = Text(answer), [Text(reference) for reference in references]
+    ours, theirs = Text.of(answer), [Text.of(reference) for reference in references]
     scores: dict[str, float] = {}
     for key in keys:
         overlaps = [_OVERLAPS[key](ours, reference) for reference in theirs]
@@ -82,20 +83,20 @@ def rouge(
     return scores
 
 
-def split_words(text: str) -> list[str]:
+def split_words(text: str) -> list[bytes]:
     """Returns the words that ROUGE sees: a text in other letters has none, and scores 0 even beside itself."""
-    return _WORD.findall(text.lower())
+    return text.lower().encode(errors="replace").translate(_SPACED).split()
 
 
-def places_of(words: Words) -> dict[str, int]:
+def places_of(words: Words) -> dict[bytes, int]:
     """Returns where each word stands: bit j of its integer is 1 where it is word j."""
-    places: dict[str, int] = {}
+    places: dict[bytes, int] = {}
     for place, word in enumerate(words):
         places[word] = places.get(word, 0) | 1 << place
     return places
 
 
-def common_subsequence(places: Mapping[str, int], reference: Words) -> int:
+def common_subsequence(places: Mapping[bytes, int], reference: Words) -> int:
     """Returns the length of the longest common subsequence of a text, given by the places of its words, and another."""
     row = -1  # bits past the text's last word stay out of the count below
     for word in reference:

@@ -119,7 +119,7 @@ def data_section(target: TaskExamples, encoded: EncodedRun) -> DataSection:
     }
 
 
-def method_section(name: str, model: PreTrainedModel, *, lr: float, parameters: int) -> MethodSection:
+def method_section(name: str, model: PreTrainedModel, *, lr: float | None, parameters: int) -> MethodSection:
     """Returns the method section; the saved size is known later."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {

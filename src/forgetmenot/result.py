@@ -42,7 +42,7 @@ class MethodSection(TypedDict):
     """The method; `trainable_percent` is of the base's parameters, `saved_bytes` null until it is saved."""
 
     name: str
-    lr: float
+    lr: float | None
     trainable_parameters: int
     trainable_percent: float
     saved_bytes: int | None

@@ -52,7 +52,7 @@ class Setup:
     make_optimizer: Callable[..., Optimizer]
     make_schedule: Callable[..., LRScheduler]
     make_logger: Callable[..., Logger] | None
-    lr: float
+    lr: float | None
     weight_decay: float
     clip_norm: float | None
     trainer: dict[str, object]
@@ -160,7 +160,7 @@ def set_up(config: DictConfig) -> Setup:
         make_optimizer=make_optimizer,
         make_schedule=make_schedule,
         make_logger=make_logger,
-        lr=method.lr * lr_scale(model, parameters=facts.parameters) if stepping.lr is None else stepping.lr,
+        lr=_learning_rate(method, stepping, scale=lr_scale(model, parameters=facts.parameters)),
         weight_decay=stepping.weight_decay,
         clip_norm=stepping.clip_norm,
         trainer=trainer,
@@ -175,6 +175,13 @@ def set_up(config: DictConfig) -> Setup:
         if data.task.answers:
             warn_of_unseen_letters(data.task.name, [example.references for example in data.test])
     return setup
+
+
+def _learning_rate(method: Method, stepping: Stepping, *, scale: float) -> float | None:
+    """Returns the rate that is used: `optimizer.lr`, or the method's own by the model's size; None for no training."""
+    if method.lr is None:
+        return None
+    return method.lr * scale if stepping.lr is None else stepping.lr
 
 
 def _settings(config: DictConfig) -> Settings:

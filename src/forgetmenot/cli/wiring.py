@@ -83,6 +83,7 @@ def load_adapted(setup: Setup, folder: Path) -> AdaptationModule:
 
 def adapt(setup: Setup, rows: EncodedRun) -> tuple[AdaptationModule, AdaptationData]:
     """Returns the base loaded anew with the method applied, and the data laid out for it."""
+    assert setup.lr is not None, "a method that trains has a learning rate"
     seed_everything(setup.settings.seed, verbose=False)
     model = setup.method.apply(load_base(setup))
     model.train()

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -13,17 +13,28 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A way of adapting a model; `lr` is its learning rate for models from 100 M parameters up."""
+    """A way of adapting a model; `lr` is its learning rate for models from 100 M parameters up.
+
+    What the rest of the house needs to know of a method are facts on it: nobody asks which one it is.
+    """
 
     name: str
-    lr: float
+    lr: float | None
 
     freezes_base: ClassVar[bool] = True
     """Whether the base's own weights stay as they are: they are then held in low precision, and an adapter is saved."""
 
+    trains: ClassVar[bool] = True
+    """Whether anything is learned; `lr` is null where nothing is."""
+
+    packs: ClassVar[bool] = True
+    """Whether the adapted model takes rows that stand behind each other without padding."""
+
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
+        if not self.trains and self.lr is not None:
+            raise ValueError(f"lr must be null for a method that trains nothing, got {self.lr}")
+        if self.trains and not (self.lr is not None and self.lr > 0):
+            raise ValueError(f"lr must be above 0, got {'null' if self.lr is None else self.lr}")
 
     @property
     def folder(self) -> str:
@@ -34,6 +45,16 @@ class Method(ABC):
     def virtual_tokens(self) -> int:
         """How many virtual tokens stand before each prompt."""
         return 0
+
+    @property
+    def shots(self) -> int:
+        """How many training examples stand before each prompt of the target, as text."""
+        return 0
+
+    @property
+    def quantization(self) -> Literal["nf4"] | None:
+        """What the frozen base's linear layers are held in; None: as they are."""
+        return None
 
     @abstractmethod
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:

@@ -109,7 +109,7 @@ class Setup:
     @property
     def packs(self) -> bool:
         """Whether rows stand behind each other without padding; a chosen kernel gets padded ones."""
-        return self.facts.packs and self.model.attention == "auto"
+        return self.facts.packs and self.method.packs and self.model.attention == "auto"
 
     def collator(self, *, virtual_tokens: int) -> Collator:
         """Pads for the base (no virtual tokens) or for the adapted model."""

@@ -19,6 +19,7 @@ LOSSES = ("loss", "bits_per_byte")
 
 LOSS_ONLY = "loss only"
 BASE_CANNOT = "base cannot do it"
+BY_CONSTRUCTION = "zero by construction"
 _SIGNIFICANT = 1.645  # one-sided 5% point of the normal distribution
 
 
@@ -41,7 +42,12 @@ def reason_not_counted(answers: Sequence[float], constant: Sequence[float]) -> s
     return None if mean(differences) > margin else BASE_CANNOT
 
 
+def counts(reason: str | None) -> bool:
+    """Tells whether a retained task with this reason counts towards the mean: a 0 by construction is a 0 that holds."""
+    return reason in (None, BY_CONSTRUCTION)
+
+
 def mean_forgetting(forgetting: Mapping[str, Value], reasons: Mapping[str, str | None]) -> Value | None:
     """Returns the mean over the tasks that count; None, never 0, where there is none."""
-    counted = [value for task, value in forgetting.items() if reasons[task] is None]
+    counted = [value for task, value in forgetting.items() if counts(reasons[task])]
     return sum(counted[1:], start=counted[0]) / len(counted) if counted else None

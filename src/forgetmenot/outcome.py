@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -12,7 +12,15 @@ from forgetmenot.answers import best_constant
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun, ScoringSet, TaskExamples
 from forgetmenot.datamodule import AdaptationData
-from forgetmenot.forgetting import LOSS_ONLY, Value, improvement, mean_forgetting, reason_not_counted
+from forgetmenot.forgetting import (
+    BY_CONSTRUCTION,
+    LOSS_ONLY,
+    Value,
+    counts,
+    improvement,
+    mean_forgetting,
+    reason_not_counted,
+)
 from forgetmenot.metric import CHOICE_NAME, DIVERGENCE
 from forgetmenot.result import CostSection, DataSection, Interval, MethodSection, RunResult, TaskSection
 from forgetmenot.scores import interval, resampled
@@ -27,10 +35,12 @@ def record_scores(
     *,
     before: Mapping[str, Measured],
     after: Mapping[str, Measured] | None,
+    unchanged: Collection[str] = (),
 ) -> None:
     """Fills tasks, gain and forgetting with their intervals; the first test set is the target.
 
-    `after` is None while it is not known, or where there is one model alone.
+    `after` is None while it is not known, or where there is one model alone; `unchanged` names the tasks that answer as
+    before by construction.
     """
     target, *retained = (data.task.name for data in tests)
     models = [before] if after is None else [before, after]
@@ -39,8 +49,9 @@ def record_scores(
     draws = {name: resampled(both, seed=(0, zlib.crc32(name.encode()))) for name, both in scores.items()}
     result.tasks = {data.task.name: _task_section(data, points, draws) for data in tests}
     reasons = {data.task.name: _reason(data, before[data.task.name]) for data in tests[1:]}
+    reasons |= {name: BY_CONSTRUCTION for name in reasons if reasons[name] is None and name in unchanged}
     for name, reason in reasons.items():
-        result.tasks[name] |= {"role": "retained", "counted": reason is None, "reason": reason}
+        result.tasks[name] |= {"role": "retained", "counted": counts(reason), "reason": reason}
     if after is None:
         return
     better, better_R = _improvements(tests, points), _improvements(tests, draws)

@@ -7,7 +7,8 @@ Shapes: N examples, S scores, R resamples.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -35,6 +36,16 @@ class ExampleScores:
         """Returns every example's own score."""
         column = self.names.index(name)
         return [float(score) for score in self.sums_NS[:, column] / self.weights_NS[:, column]]
+
+    def with_zero(self, name: str) -> Self:
+        """Returns the scores with another, which is 0 for every example."""
+        zeros_N1 = np.zeros((len(self.sums_NS), 1))
+        return replace(
+            self,
+            names=(*self.names, name),
+            sums_NS=np.hstack([self.sums_NS, zeros_N1]),
+            weights_NS=np.hstack([self.weights_NS, zeros_N1 + 1]),
+        )
 
 
 def resampled(models: Sequence[ExampleScores], *, seed: Sequence[int]) -> list[dict[str, np.ndarray]]:

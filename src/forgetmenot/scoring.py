@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ class Measured:
 
     scores: ExampleScores
     answers: tuple[str, ...]
+
+    def unchanged(self) -> Self:
+        """Returns the same beside itself: scores and answers are what they were, and the divergence is 0."""
+        return replace(self, scores=self.scores.with_zero(DIVERGENCE))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,6 +18,7 @@ from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.settings import Question
 from forgetmenot.config.source import read_source
 from forgetmenot.data.examples import EncodedRun, ScoringSet, scoring_set
+from forgetmenot.data.shots import read_shots
 from forgetmenot.data.types import Example
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.module import AdaptationModule
@@ -40,8 +41,10 @@ def run(config: DictConfig) -> None:
     table = Table("model", "answer")
     table.add_row(setup.model.name, escape(_answer(setup, base_module(setup), asked, virtual_tokens=0)))
     if source.folder is not None:
-        tuned = load_adapted(setup, source.folder / setup.method.folder)
-        said = _answer(setup, tuned, asked, virtual_tokens=setup.method.virtual_tokens)
+        learned = source.folder / setup.method.folder
+        shots = read_shots(learned, task=setup.target.task.name)
+        shown = _asked(setup, shots + question.prompt, max_new_tokens=asked.task.max_new_tokens) if shots else asked
+        said = _answer(setup, load_adapted(setup, learned), shown, virtual_tokens=setup.method.virtual_tokens)
         table.add_row(f"{setup.method.name} on {setup.target.task.name}", escape(said))
     Console().print(table)
 

@@ -10,6 +10,7 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
+from forgetmenot.cli.prompting import encode_shown, score_prompted, tell_of_cut_prompts
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.wiring import (
     answers_of,
@@ -25,7 +26,7 @@ from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.save import save_evaluation_config
 from forgetmenot.config.settings import Evaluation
 from forgetmenot.config.source import read_source
-from forgetmenot.data.examples import EncodedRun
+from forgetmenot.data.shots import read_shots
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.outcome import data_section, evaluation_cost, method_section, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
@@ -49,9 +50,11 @@ def run(config: DictConfig) -> None:
         on_rank_zero(save_evaluation_config)(config, folder)
         seed_everything(setup.settings.seed, verbose=False)
         rows = encode(setup)
+        shots = "" if learned is None else read_shots(learned, task=setup.target.task.name)
+        shown = encode_shown(setup, rows, shots=shots)
         result.seed, result.model = setup.settings.seed, setup.model_section
-        result.data = data_section(setup.target, rows)
-        _tell_of_cut_prompts(rows, max_length=setup.settings.max_length, console=console)
+        result.data = data_section(setup.target, shown)
+        tell_of_cut_prompts(setup, shown.tests, console=console)
 
         before = score_base(setup, rows, result=result, console=console)
 
@@ -61,16 +64,20 @@ def run(config: DictConfig) -> None:
             result.method = method_section(
                 setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters
             )
-            scoring = Scoring(validation=rows.validation, tests=rows.tests)
+            scoring = Scoring(validation=shown.validation, tests=shown.tests)
             judge = trainer_for(setup, [scoring], [], console=console)
-            data = data_for(setup, rows, tests=rows.tests, virtual_tokens=setup.method.virtual_tokens)
+            tests = rows.tests if setup.method.trains else shown.tests[: bool(shots)]
+            data = data_for(setup, shown, tests=tests, virtual_tokens=setup.method.virtual_tokens)
             with ctrl_c_interrupts():
-                after = score_adapted(setup, module, data, judge=judge, scoring=scoring)
+                if setup.method.trains:
+                    after = score_adapted(setup, module, data, judge=judge, scoring=scoring)
+                else:
+                    after = score_prompted(module, data, before=before.tasks, judge=judge, scoring=scoring)
             seconds += scoring.test_seconds
-            record_scores(result, rows.tests, before=before.tasks, after=after.tasks)
+            record_scores(result, rows.tests, before=before.tasks, after=after.tasks, unchanged=after.unchanged)
             record_drift(result, rows.tests, after=after.tasks, weights=after.distance)
 
-        result.cost = evaluation_cost(rows.tests[0], seconds=seconds, virtual_tokens=setup.method.virtual_tokens)
+        result.cost = evaluation_cost(shown.tests[0], seconds=seconds, virtual_tokens=setup.method.virtual_tokens)
         said = None if after is None else answers_of(after.tasks)
         on_rank_zero(write_predictions)(folder, rows.tests, before=answers_of(before.tasks), after=said)
 
@@ -89,11 +96,3 @@ def _setup(config: DictConfig) -> tuple[Setup, Path | None]:
     if not learned.is_dir():
         raise ValueError(f"run must be a run that ended well, got {asked.run} without {setup.method.folder}/")
     return setup, learned
-
-
-def _tell_of_cut_prompts(rows: EncodedRun, *, max_length: int, console: Console) -> None:
-    """Says which tasks have prompts that do not fit: shots may be why."""
-    for data in rows.tests:
-        if data.task.answers and data.rows.truncated:
-            told = f"{data.rows.truncated} of {len(data.examples)} prompts of {data.task.name}"
-            console.print(f"{told} are longer than max_length={max_length} allows and were cut", markup=False)

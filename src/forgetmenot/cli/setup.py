@@ -18,7 +18,8 @@ from forgetmenot.config.paths import cache_folder
 from forgetmenot.config.settings import Settings
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
-from forgetmenot.data.examples import TaskExamples, add_shots, read_examples
+from forgetmenot.data.examples import TaskExamples, read_examples
+from forgetmenot.data.shots import draw_shots, put_before
 from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
@@ -95,11 +96,12 @@ class Setup:
 
         Only test examples are left to encode.
         """
-        target, *retained = (
-            replace(add_shots(task, num_shots, seed=seed), train=(), validation=())
-            for task in (self.target, *self.retained)
-        )
-        return replace(self, target=target, retained=tuple(retained))
+
+        def shown(data: TaskExamples) -> TaskExamples:
+            shots = draw_shots(data, num_shots, seed=seed) if data.task.answers else ""
+            return replace(put_before(data, shots), train=(), validation=())
+
+        return replace(self, target=shown(self.target), retained=tuple(shown(data) for data in self.retained))
 
     @property
     def liger(self) -> bool:
@@ -180,6 +182,8 @@ def set_up(config: DictConfig) -> Setup:
 def _learning_rate(method: Method, stepping: Stepping, *, scale: float) -> float | None:
     """Returns the rate that is used: `optimizer.lr`, or the method's own by the model's size; None for no training."""
     if method.lr is None:
+        if stepping.lr is not None:
+            warnings.warn(f"optimizer.lr has no effect: {method.name} trains nothing", stacklevel=3)
         return None
     return method.lr * scale if stepping.lr is None else stepping.lr
 

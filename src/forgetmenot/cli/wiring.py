@@ -37,10 +37,14 @@ class BaseScores:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedScores:
-    """What the adapted model scored on every test set, and how far its weights are from the base's, over their norm."""
+    """What the adapted model scored on every test set, and how far its weights are from the base's, over their norm.
+
+    Tasks that are `unchanged` by construction were not run again.
+    """
 
     tasks: Mapping[str, Measured]
     distance: float
+    unchanged: frozenset[str] = frozenset()
 
 
 def answers_of(tasks: Mapping[str, Measured]) -> dict[str, Sequence[str]]:

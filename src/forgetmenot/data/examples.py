@@ -62,23 +62,6 @@ def _render(task: Task, records: Sequence[Record]) -> tuple[Example, ...]:
     return tuple(task.render(record) for record in records)
 
 
-def add_shots(data: TaskExamples, num_shots: int, *, seed: int) -> TaskExamples:
-    """Returns `data` with the same `num_shots` of its training examples, drawn by `seed`, before each test prompt.
-
-    Plain text gets none. Raises ValueError where there are not as many.
-    """
-    if not num_shots or not data.task.answers:
-        return data
-    if not 0 < num_shots <= len(data.train):
-        raise ValueError(
-            f"num_shots must be at least 0 and at most the {len(data.train)} training examples of {data.task.name}, "
-            f"got {num_shots}"
-        )
-    drawn = np.random.default_rng(seed).choice(len(data.train), num_shots, replace=False)
-    shown = "".join(f"{data.train[i].prompt}{data.train[i].completion}\n\n" for i in drawn)
-    return replace(data, test=tuple(replace(example, prompt=shown + example.prompt) for example in data.test))
-
-
 @dataclass(frozen=True, kw_only=True)
 class EncodedRun:
     """All that a run reads: the target's training rows, its bounded validation set, test sets, the target's first."""

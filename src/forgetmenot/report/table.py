@@ -75,6 +75,9 @@ def cost_sentence(result: RunResult) -> str:
     """Returns what the run cost, in one sentence with units."""
     assert result.cost and result.method and result.model
     cost, method = result.cost, result.method
+    if cost["train_seconds"] is None:
+        tokens = _number(cost["prompt_tokens_per_example"], ",.0f") or "unknown"
+        return f"Trained nothing; prompts have {tokens} tokens in the mean, scored in {cost['evaluate_seconds']:.0f} s."
     speed = _number(cost["train_tokens_per_second"], ",.0f") or "unknown"
     memory = cost["peak_memory_bytes"]
     peak = "unknown" if memory is None else f"{memory / 1e9:.2f} GB"

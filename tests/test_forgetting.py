@@ -2,7 +2,14 @@
 
 import pytest
 
-from forgetmenot.forgetting import BASE_CANNOT, LOSS_ONLY, improvement, mean_forgetting, reason_not_counted
+from forgetmenot.forgetting import (
+    BASE_CANNOT,
+    BY_CONSTRUCTION,
+    LOSS_ONLY,
+    improvement,
+    mean_forgetting,
+    reason_not_counted,
+)
 
 
 def test_a_score_that_rises_and_a_loss_that_falls_are_both_improvements() -> None:
@@ -59,6 +66,13 @@ def test_the_mean_is_over_counted_tasks_alone() -> None:
     reasons = {"names": None, "party": None, "text": LOSS_ONLY, "sums": BASE_CANNOT}
 
     assert mean_forgetting(forgetting, reasons) == pytest.approx(0.2)
+
+
+def test_what_is_zero_by_construction_counts() -> None:
+    forgetting = {"names": 0.3, "party": 0.0, "sums": 0.0}
+    reasons = {"names": None, "party": BY_CONSTRUCTION, "sums": BASE_CANNOT}
+
+    assert mean_forgetting(forgetting, reasons) == pytest.approx(0.15)
 
 
 def test_the_mean_is_none_and_not_zero_where_nothing_counts() -> None:

@@ -84,6 +84,29 @@ def test_what_does_not_count_tells_its_reason(result: RunResult) -> None:
     }
 
 
+def test_what_is_unchanged_by_construction_says_so_and_counts_where_the_base_can_do_it() -> None:
+    result = RunResult()
+    after = {name: measured.unchanged() for name, measured in BEFORE.items()}
+    record_scores(result, TESTS, before=BEFORE, after=after, unchanged=after.keys())
+    record_drift(result, TESTS, after=after, weights=0.0)
+
+    assert result.tasks is not None
+    told = {name: (facts.get("counted"), facts.get("reason")) for name, facts in result.tasks.items()}
+    assert told == {
+        "mood": (None, None),
+        "names": (True, "zero by construction"),
+        "party": (False, "base cannot do it"),
+        "text": (False, "loss only"),
+    }
+    assert result.tasks["names"]["after"] == result.tasks["names"]["before"]
+    assert result.forgetting == {"tasks": {"names": 0.0, "party": 0.0, "text": 0.0}, "mean": 0.0}
+    assert result.forgetting_ci == {
+        "tasks": {"names": (0.0, 0.0), "party": (0.0, 0.0), "text": (0.0, 0.0)},
+        "mean": (0.0, 0.0),
+    }
+    assert result.drift == {"kl": {"names": 0.0, "party": 0.0, "text": 0.0}, "weights": 0.0}
+
+
 def test_a_mean_over_nothing_is_none_and_not_zero() -> None:
     result = RunResult()
     record_scores(result, TESTS[:1], before=BEFORE, after=AFTER)

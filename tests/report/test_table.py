@@ -108,6 +108,13 @@ def test_the_cost_is_one_sentence_with_units() -> None:
     )
 
 
+def test_the_cost_of_a_run_that_trained_nothing_is_its_prompts() -> None:
+    result = _result()
+    assert result.cost is not None
+    result.cost |= {"train_seconds": None, "prompt_tokens_per_example": 139.6}
+    assert cost_sentence(result) == "Trained nothing; prompts have 140 tokens in the mean, scored in 12 s."
+
+
 def test_the_cost_is_told_even_where_speed_and_memory_are_not_known() -> None:
     result = _result()
     assert result.cost is not None

@@ -68,7 +68,7 @@ def warn_of_idle_settings(setup: Setup) -> None:
     }
     idle = ", ".join(name for name, given in chosen.items() if given)
     if idle:
-        warnings.warn(f"{idle} without effect: {setup.method.name} trains nothing", stacklevel=2)
+        warnings.warn(f"settings without effect, since {setup.method.name} trains nothing: {idle}", stacklevel=2)
 
 
 def prompted_module(setup: Setup) -> AdaptationModule:

@@ -45,4 +45,4 @@ def write_shots(folder: Path, shots: str, *, task: str) -> None:
 def read_shots(folder: Path, *, task: str) -> str:
     """Returns what a run put before each prompt of `task`; nothing where it was not that run's target."""
     file = folder / f"{task}.txt"
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+    return file.read_bytes().decode() if file.is_file() else ""

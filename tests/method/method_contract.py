@@ -234,6 +234,22 @@ class MethodContract(ABC):
         assert {p.dtype for p in learned} == {torch.float32}
         assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
 
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_merged_it_is_the_bases_own_class_and_answers_the_same_or_says_why_not(self, family: str) -> None:
+        if self.method().unmergeable is not None:
+            with pytest.raises(ValueError, match=f"got {self.method().name}: {self.method().unmergeable}"):
+                self.method().merge(adapted(self.method(), family))
+            return
+        model, rows = trained(self.method(), family), rows_for(tiny(family), LENGTHS, seed=5)
+        prompts = [prompt_of(row) for row in rows]
+        expected = our_loss(model, self.method(), family, rows), our_answers(model, self.method(), family, prompts)
+
+        plain = self.method().merge(model)
+
+        assert type(plain) is type(tiny(family)) and plain.state_dict().keys() == tiny(family).state_dict().keys()
+        torch.testing.assert_close(sum(plain_loss(plain, row) for row in rows), expected[0], rtol=1e-5, atol=1e-5)
+        assert [plain_answer(plain, prompt) for prompt in prompts] == expected[1]
+
     def test_it_saves_safetensors_and_no_pickle(self, tmp_path: Path) -> None:
         self.method().save(adapted(self.method(), "llama"), tmp_path / "saved")
 

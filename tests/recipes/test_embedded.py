@@ -43,6 +43,18 @@ def test_what_a_run_saved_answers_as_it_wrote_with_plain_libraries(tmp_path: Pat
     assert answers == [line["after"] for line in lines]
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_exported_run_answers_as_it_wrote_with_transformers_alone(tmp_path: Path, method: str) -> None:
+    folder = trained(tmp_path, f"method={method}", "precision=fp32", "max_steps=20", "data.retained=[]")
+    lines = read_lines(folder / "predictions" / "sentiment.jsonl")[:100]
+    assert finish([f"run={folder}", "to=plain"], tmp_path, command="export").code == 0
+
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "plain").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "plain")
+
+    assert [plain_answer(model, tokenizer, str(line["prompt"])) for line in lines] == [line["after"] for line in lines]
+
+
 def test_the_same_seed_gives_the_same_numbers_twice(tmp_path: Path) -> None:
     results = []
     for name in ("first", "second"):

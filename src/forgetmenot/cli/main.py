@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "adapt a model; see what it gains, what it costs and what it forgets",
     "evaluate": "score a finished run, or any model, on any tasks",
     "ask": "ask a finished run and its base, side by side",
+    "export": "merge what a run learned into a plain model's folder",
     "compare": "set finished runs side by side",
 }
 RAW_TEXT = {"ask": ("prompt",)}  # keys whose value is text as it is, and no matter of Hydra's grammar

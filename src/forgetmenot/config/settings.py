@@ -69,6 +69,18 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    """What `export` merges, and where it writes to; conf/export.yaml holds the values."""
+
+    run: str
+    to: str
+
+    def __post_init__(self) -> None:
+        if not self.to.strip():
+            raise ValueError("to must be a folder, got none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What `ask` asks; conf/ask.yaml holds the values."""
 

@@ -30,6 +30,9 @@ class Method(ABC):
     packs: ClassVar[bool] = True
     """Whether the adapted model takes rows that stand behind each other without padding."""
 
+    unmergeable: ClassVar[str | None] = "what it learned is no part of the base's own weights"
+    """Why `merge` cannot make a plain model of the base's architecture, and what to do instead; None where it can."""
+
     def __post_init__(self) -> None:
         if not self.trains and self.lr is not None:
             raise ValueError(f"lr must be null for a method that trains nothing, got {self.lr}")
@@ -67,6 +70,13 @@ class Method(ABC):
     def distance(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
         """Returns that norm over the norm of all the base's weights."""
         return self.change(model, base) / norm(base.parameters())
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Returns the plain model that answers as the adapted `model` does, which is used up.
+
+        Raises ValueError where the method is unmergeable.
+        """
+        raise ValueError(f"method must be one that can be merged, got {self.name}: {self.unmergeable}")
 
     @abstractmethod
     def save(self, model: PreTrainedModel, folder: Path) -> None:

@@ -6,9 +6,9 @@ Shapes: R rank, I and O what a layer takes and gives.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
-from peft import LoraConfig, TaskType, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import load_peft_weights
 from transformers import PreTrainedModel
@@ -22,6 +22,8 @@ _ADAPTER = "default"  # peft's name for an adapter that got none
 @dataclass(frozen=True, kw_only=True)
 class Lora(Method):
     """Trains B and A of W + (alpha / rank) B A in the layers that `target_modules` names, or in all linear ones."""
+
+    unmergeable: ClassVar[str | None] = None
 
     rank: int
     alpha: float
@@ -79,6 +81,10 @@ class Lora(Method):
                 a_RI, b_OR = (weights.get_parameter("weight").detach().float() for weights in pair)
                 squares += layer.scaling[_ADAPTER] ** 2 * float(((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum())
         return math.sqrt(squares)
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Returns the base with scale B A added to its weights; raises ValueError where that is no number."""
+        return cast(PreTrainedModel, cast(PeftModel, model).merge_and_unload(safe_merge=True))
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the adapter in peft's layout."""

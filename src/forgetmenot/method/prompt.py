@@ -7,6 +7,7 @@ other path, and a row answers the same alone and in a padded batch.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from peft import PromptTuningConfig, PromptTuningInit, TaskType, get_peft_model
@@ -44,6 +45,11 @@ class VirtualTokenEmbedding(nn.Module):
 @dataclass(frozen=True, kw_only=True)
 class Prompt(Method):
     """Trains `num_virtual_tokens` virtual tokens, started from embeddings drawn from the vocabulary."""
+
+    unmergeable: ClassVar[str | None] = (
+        "its virtual tokens stand before each prompt and are no weights of the base; peft loads the run's adapter/ "
+        "beside the base as it is, or a run with method=lora can be merged"
+    )
 
     num_virtual_tokens: int
 

@@ -17,6 +17,9 @@ class Shots(Method):
     """Leaves the base as it is and puts `num_shots` training examples before each prompt of the target."""
 
     trains: ClassVar[bool] = False
+    unmergeable: ClassVar[str | None] = (
+        "it leaves the base as it is; the text in the run's prompt/ goes before each prompt of the base itself"
+    )
 
     num_shots: int
 

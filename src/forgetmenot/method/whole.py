@@ -17,6 +17,7 @@ class WholeModel(Method):
     """The contract of such a method: it says which parameters learn."""
 
     freezes_base: ClassVar[bool] = False
+    unmergeable: ClassVar[str | None] = None
 
     @abstractmethod
     def learned(self, model: PreTrainedModel) -> Iterable[nn.Parameter]:
@@ -35,6 +36,10 @@ class WholeModel(Method):
         return norm(
             weight.detach().float() - start[name].to(weight.device) for name, weight in model.named_parameters()
         )
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Returns the model itself."""
+        return model
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the whole model as safetensors; `transformers` loads it."""

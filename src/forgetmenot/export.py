@@ -1,0 +1,53 @@
+"""A finished run as a plain Hugging Face folder: what was learned becomes part of the base's own weights."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from forgetmenot.method.base import Method
+from forgetmenot.model.load import Model, load, read_config
+
+DTYPE = torch.float32
+"""What is written, whatever the base's file holds: a learned change is often smaller than bf16 can tell from nothing,
+and rounded to it the answers were others than the run's."""
+
+
+def check_mergeable(method: Method) -> None:
+    """Raises ValueError where what a method learns is no part of the base's weights."""
+    reason = method.unmergeable
+    if reason is None and method.quantization is not None:
+        reason = f"its base is held in {method.quantization}, and a run with method=lora keeps the base as it is"
+    if reason is not None:
+        raise ValueError(f"run must be of a method that can be merged, got {method.name}: {reason}")
+
+
+def merged(model: Model, *, method: Method, learned: Path, seed: int) -> PreTrainedModel:
+    """Returns the base with what lies in `learned` merged in; `seed` draws a base that started from random weights."""
+    base = load(model, config=read_config(model), dtype=DTYPE, seed=seed)
+    return method.merge(method.load(base, learned))
+
+
+def check_free(folder: Path) -> None:
+    """Raises ValueError where there is something already, which is never written over."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"to must be a new or an empty folder, got {folder} with something in it")
+
+
+def write_model(folder: Path, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes safetensors, config, generation config and tokenizer into `folder`, all of it or nothing."""
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        beside.chmod(0o755)
+        if folder.is_dir():
+            folder.rmdir()
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise

@@ -1,0 +1,86 @@
+"""A model's folder is written whole or not at all, and what cannot be merged is refused with the reason."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import model_at, tiny, word_tokenizer
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from forgetmenot.config.compose import compose
+from forgetmenot.export import check_free, check_mergeable, merged, write_model
+from forgetmenot.method.lora import Lora
+
+LORA = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",))
+
+
+def test_what_is_written_is_what_transformers_loads(tmp_path: Path) -> None:
+    model = tiny("llama")
+    write_model(tmp_path / "deep" / "model", model, tokenizer=word_tokenizer())
+
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "deep" / "model").state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in model.state_dict().items())
+    assert PreTrainedTokenizerFast.from_pretrained(tmp_path / "deep" / "model").get_vocab()
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["model"], "nothing is left beside it"
+
+
+def test_a_folder_that_could_not_be_written_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: PreTrainedTokenizerFast, folder: Path) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space"):
+        write_model(tmp_path / "model", tiny("llama"), tokenizer=word_tokenizer())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_taken_and_one_with_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+
+    write_model(tmp_path / "empty", tiny("llama"), tokenizer=word_tokenizer())
+    assert (tmp_path / "empty" / "model.safetensors").is_file()
+    for taken in ("used", "used/notes.txt"):
+        with pytest.raises(ValueError, match=r"^to must be a new or an empty folder, got .*with something in it$"):
+            check_free(tmp_path / taken)
+
+
+def test_a_base_in_bf16_is_merged_in_fp32_so_that_small_changes_are_kept(tmp_path: Path) -> None:
+    write_model(tmp_path / "base", tiny("llama").to(torch.bfloat16), tokenizer=word_tokenizer())
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    adapted = LORA.apply(base)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(1e-3)
+    LORA.save(adapted, tmp_path / "adapter")
+    ids = torch.arange(4, 12)[None]
+    expected = adapted(input_ids=ids).logits
+
+    plain: PreTrainedModel = merged(model_at(tmp_path / "base"), method=LORA, learned=tmp_path / "adapter", seed=0)
+
+    assert {weight.dtype for weight in plain.state_dict().values()} == {torch.float32}
+    assert not any("lora" in name for name in plain.state_dict())
+    torch.testing.assert_close(plain(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
+    rounded = plain.to(torch.bfloat16).float()
+    assert not torch.allclose(rounded(input_ids=ids).logits, expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [("prompt", "its virtual tokens stand before each prompt"), ("few_shot", "it leaves the base as it is")],
+)
+def test_what_is_no_part_of_the_weights_is_refused_with_the_reason(choice: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^run must be of a method that can be merged, got {choice}: {reason}"):
+        check_mergeable(compose(f"method/{choice}"))  # type: ignore[arg-type]
+
+
+def test_an_adapter_over_a_base_in_4_bits_is_refused_since_its_answers_are_the_rounded_bases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check_mergeable(replace(LORA, rank=4))
+    monkeypatch.setattr(Lora, "quantization", property(lambda self: "nf4"))
+    with pytest.raises(ValueError, match="its base is held in nf4"):
+        check_mergeable(LORA)

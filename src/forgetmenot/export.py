@@ -15,13 +15,13 @@ DTYPE = torch.float32
 and rounded to it the answers were others than the run's."""
 
 
-def check_mergeable(method: Method) -> None:
-    """Raises ValueError where what a method learns is no part of the base's weights."""
+def check_mergeable(method: Method, *, key: str = "run") -> None:
+    """Raises ValueError, naming the setting's `key`, where what a method learns is no part of the base's weights."""
     reason = method.unmergeable
     if reason is None and method.quantization is not None:
         reason = f"its base is held in {method.quantization}, and a run with method=lora keeps the base as it is"
     if reason is not None:
-        raise ValueError(f"run must be of a method that can be merged, got {method.name}: {reason}")
+        raise ValueError(f"{key} must be of a method that can be merged, got {method.name}: {reason}")
 
 
 def merged(model: Model, *, method: Method, learned: Path, seed: int) -> PreTrainedModel:

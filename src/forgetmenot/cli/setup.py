@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from forgetmenot.answers import warn_of_unseen_letters
+from forgetmenot.cli.base import plain_base
 from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.paths import cache_folder
@@ -130,7 +131,7 @@ def set_up(config: DictConfig) -> Setup:
     settings = _settings(config)
     plugins = import_plugins(settings.plugins)
 
-    model = build(config.model, Model, key="model")
+    model = plain_base(build(config.model, Model, key="model"))
     method = build(config.method, Method, key="method", plugins=plugins)
     regularizers = _regularizers(config, plugins=plugins)
     target, retained = _tasks(config)

@@ -32,7 +32,7 @@ from forgetmenot.cli.wiring import (
     score_base,
     trainer_for,
 )
-from forgetmenot.config.retained import expand_retained
+from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun
@@ -84,7 +84,7 @@ def run(config: DictConfig) -> float | None:
     quiet_libraries()
 
     with recording(folder, RunResult(name=folder.name, overrides=list(hydra.overrides.task))) as result:
-        config = expand_retained(config)
+        config = retain_targets_of_base(expand_retained(config))
         setup = set_up(config)
         check_trainable(setup)
         on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.paths import choices
+from forgetmenot.config.source import is_run, read_source
 
 
 def expand_retained(config: DictConfig) -> DictConfig:
@@ -27,6 +28,23 @@ def expand_retained(config: DictConfig) -> DictConfig:
     result = config.copy()
     OmegaConf.set_struct(result, False)  # composed and checked: from here on it is ours to change
     result.data.retained = expanded
+    return result
+
+
+def retain_targets_of_base(config: DictConfig) -> DictConfig:
+    """Returns `config`, its retained tasks written out, with the targets of the runs that its base came from.
+
+    A base that is no run adds none, and neither does a task that is there already (of the same name and path).
+    """
+    result = config.copy()
+    present = [(data.name, data.path) for data in (config.data, *config.data.retained)]
+    path = config.model.path
+    while is_run(path):
+        run = read_source(path, {}, key="model.path").config
+        path, target = run.model.path, run.data
+        if (target.name, target.path) not in present:
+            result.data.retained.append({name: value for name, value in target.items() if name != "retained"})
+            present.append((target.name, target.path))
     return result
 
 

@@ -19,38 +19,44 @@ class Source:
     folder: Path | None
 
 
-def read_source(path: str, changes: Mapping[str, object]) -> Source:
+def is_run(path: str) -> bool:
+    """Tells whether a run has ended in the folder `path`, well or not."""
+    return (Path(path).expanduser() / FILE_NAME).is_file()
+
+
+def read_source(path: str, changes: Mapping[str, object], *, key: str = "run") -> Source:
     """Returns the run at `path`, or the model that a folder or hub id names; `changes` that are not None count more.
 
-    Raises ConfigError where it is a run without its config.yaml.
+    Raises ConfigError, naming the setting's `key`, where it is a run without its config.yaml, or an evaluation.
     """
     folder = Path(path).expanduser()
-    is_run = (folder / FILE_NAME).is_file()
-    if is_run and not (folder / "config.yaml").is_file():
-        raise ConfigError(f"run must be a run that wrote its config.yaml, got {path} without one")
-    if folder.is_dir() and not is_run and not (folder / "config.json").is_file():
+    if is_run(path) and not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{key} must be a run that wrote its config.yaml, got {path} without one")
+    if folder.is_dir() and not is_run(path) and not (folder / "config.json").is_file():
         raise ConfigError(
-            f"run must be a finished run ({FILE_NAME}) or a model (config.json), got {path} without either"
+            f"{key} must be a finished run ({FILE_NAME}) or a model (config.json), got {path} without either"
         )
-    config = _of_run(folder) if is_run else _of_model(path)
+    config = _of_run(folder, key=key) if is_run(path) else _of_model(path)
     OmegaConf.set_struct(config, False)
     config.objective = None  # a sweep's matter
-    for key, value in changes.items():
+    for name, value in changes.items():
         if value is not None:
-            config[key] = value
-    return Source(config=config, folder=folder if is_run else None)
+            config[name] = value
+    return Source(config=config, folder=folder if is_run(path) else None)
 
 
-def _of_run(folder: Path) -> DictConfig:
+def _of_run(folder: Path, *, key: str) -> DictConfig:
     """Returns the settings that a run was made with; keys of data sets that it did not know yet as they stand today."""
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
     config.pop("defaults", None)
+    if "run" in config:
+        raise ConfigError(f"{key} must be a run of train, got {folder}, an evaluation of {config.run}")
     today = compose("data/local").data
     for data in (config.data, *config.data.retained):
-        for key in today:
-            if key not in data and key != "retained":
-                data[key] = today[key]
+        for name in today:
+            if name not in data and name != "retained":
+                data[name] = today[name]
     return config
 
 

@@ -1,0 +1,119 @@
+"""One task after another: a finished run is the base of the next, and what it was tuned for is retained."""
+
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+from tiny_models import model_at
+from tiny_runs import Finished, finish, read_result
+
+from forgetmenot.cli import base
+from forgetmenot.config.paths import cache_folder, conf_folder, register_resolvers
+
+
+@pytest.fixture(scope="module")
+def second(
+    finished_run: Finished, tmp_path_factory: pytest.TempPathFactory, tiny_arguments: list[str], user_conf: Path
+) -> Finished:
+    """A run on `kept` over the finished run on `mood`."""
+    return _over(finished_run.folder, "data=kept", "data.retained=[]", place=tmp_path_factory.mktemp("second"),
+                 words=tiny_arguments, conf=user_conf)  # fmt: skip
+
+
+def _over(folder: Path, *arguments: str, place: Path, words: list[str], conf: Path) -> Finished:
+    kept = [word for word in words if not word.startswith(("data", "model.path="))]
+    done = finish(
+        ["--config-dir", str(conf), *kept, f"model.path={folder}", "max_steps=2", "method.rank=2", *arguments], place
+    )
+    assert done.code == 0, done.stderr
+    return done
+
+
+def test_its_base_is_what_the_run_before_came_to(finished_run: Finished, second: Finished) -> None:
+    came_to, starts_as = (read_result(done.folder)["tasks"] for done in (finished_run, second))
+    for task in ("mood", "kept"):
+        assert starts_as[task]["before"] == pytest.approx(came_to[task]["after"], rel=1e-5)
+    assert [(name, task["role"]) for name, task in starts_as.items()] == [("kept", "target"), ("mood", "retained")]
+
+
+def test_the_earlier_target_is_written_out_and_the_runs_path_stays(finished_run: Finished, second: Finished) -> None:
+    config, before = (OmegaConf.load(done.folder / "config.yaml") for done in (second, finished_run))
+    assert config.model.path == str(finished_run.folder)
+    (retained,) = config.data.retained
+    before.data.pop("retained")
+    assert retained == before.data
+
+
+def test_evaluate_and_export_find_the_base_again(second: Finished, tmp_path: Path) -> None:
+    done = finish([f"run={second.folder}"], tmp_path, command="evaluate")
+    assert done.code == 0, done.stderr
+    assert read_result(done.folder)["tasks"] == read_result(second.folder)["tasks"]
+    assert finish([f"run={second.folder}", "to=plain"], tmp_path, command="export").code == 0
+
+
+def test_a_third_run_retains_the_targets_of_both_and_merges_only_what_is_new(
+    second: Finished,
+    tmp_path: Path,
+    tiny_arguments: list[str],
+    user_conf: Path,
+    tiny_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    merged = []
+    original = base.merged
+    monkeypatch.setattr(base, "merged", lambda model, **named: merged.append(model) or original(model, **named))
+    data = ["data=local", "data.name=third", f"data.path={tiny_data}", "data.prompt=label", "data.completion=text",
+            "data.max_new_tokens=2", "data.retained=[]"]  # fmt: skip
+
+    done = _over(second.folder, *data, place=tmp_path, words=tiny_arguments, conf=user_conf)
+
+    assert list(read_result(done.folder)["tasks"]) == ["third", "kept", "mood"]
+    assert len(merged) == 1
+    assert Path(merged[0].path).parent == cache_folder() / "merged", "the first run's was there"
+
+
+def test_the_same_task_again_is_the_target_and_no_retained_one(
+    finished_run: Finished, tmp_path: Path, tiny_arguments: list[str], user_conf: Path
+) -> None:
+    same = [word for word in tiny_arguments if word.startswith("data")]
+    done = _over(finished_run.folder, *same, place=tmp_path, words=tiny_arguments,
+                 conf=user_conf)  # fmt: skip
+    assert list(read_result(done.folder)["tasks"]) == ["mood"]
+
+
+def test_a_whole_models_run_is_taken_from_its_own_folder(tmp_path: Path, tiny_arguments: list[str]) -> None:
+    first = finish([*tiny_arguments, "method=full", "max_steps=1"], tmp_path)
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        model = base.plain_base(model_at(first.folder))
+    assert model.path == str(first.folder / "model")
+
+
+@pytest.mark.parametrize(
+    ("which", "sentence"),
+    [
+        ("prompted", "model.path must be of a method that can be merged, got zero_shot: it leaves the base as it is"),
+        ("evaluated", "model.path must be a run of train, got"),
+        ("failed", "model.path must be a run that ended well, got"),
+    ],
+)
+def test_a_run_that_cannot_be_a_base_is_refused_with_the_reason(
+    finished_run: Finished, tmp_path: Path, tiny_arguments: list[str], which: str, sentence: str
+) -> None:
+    text = (finished_run.folder / "result.json").read_text()
+    config = OmegaConf.load(finished_run.folder / "config.yaml")
+    if which == "prompted":
+        target = "forgetmenot.method.shots.Shots"
+        config.method = {"_target_": target, "name": "zero_shot", "lr": None, "num_shots": 0}
+    if which == "evaluated":
+        config = OmegaConf.create({"run": "outputs/runs/some"})
+    (tmp_path / which).mkdir()
+    status = "failed" if which == "failed" else "complete"
+    (tmp_path / which / "result.json").write_text(text.replace('"status": "complete"', f'"status": "{status}"'))
+    OmegaConf.save(config, tmp_path / which / "config.yaml")
+
+    done = finish([*tiny_arguments, f"model.path={which}"], tmp_path)
+
+    assert done.code == 1
+    assert sentence in done.sentence

@@ -36,10 +36,14 @@ def weights_of(model: Model, config: PretrainedConfig, *, seed: int) -> str | No
     return None if commit is None else f"{model.path} {commit}"
 
 
+def computing() -> dict[str, object]:
+    """Returns what tells the code that computes from other code: ours, and the packages that it rests on."""
+    return {"code": _code(), "versions": {name: version(name) for name in _COMPUTING}}
+
+
 def key_of(data: ScoringSet, settings: Mapping[str, object]) -> str:
     """Returns a name for what a base with `settings` scores on `data`, by this code."""
-    versions = {name: version(name) for name in _COMPUTING}
-    facts = {"code": _code(), "versions": versions, "task": asdict(data.task), **settings}
+    facts = {**computing(), "task": asdict(data.task), **settings}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for split in (data.rows, *data.choices):
         for array in (split.rows.tokens, split.rows.prompt_lengths, split.rows.completion_lengths):

@@ -9,10 +9,11 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forgetmenot.data.collate import Collator
+from forgetmenot.data.compare import Comparison
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Cut, Plan
 from forgetmenot.data.rows import EncodedSplit
-from forgetmenot.data.types import Batch, ScoringBatch, Step
+from forgetmenot.data.types import Batch, Compared, ComparedStep, ScoringBatch, Step
 
 
 class AdaptationData(LightningDataModule):
@@ -35,6 +36,8 @@ class AdaptationData(LightningDataModule):
         self.collator = collator
         self.base_collator: Collator | None = None
         """How the base reads rows, where retained tasks are to be compared with it."""
+        self.comparisons: Sequence[Comparison] = ()
+        """How steps are laid out for penalties on tokens, one each."""
         self.loading_seconds = 0.0
         """What making training steps took so far: the time that training waited for data."""
 
@@ -54,20 +57,28 @@ class AdaptationData(LightningDataModule):
         cuts = self.plan.cuts(number, rank=rank, world_size=world_size)
         members = self.plan.examples(number)
         rows = self.train.rows
+        parts = [[rows[index] for index in indices] for indices, _ in cuts]
         return Step(
             number=number,
             examples=tuple(self.train.example_indices[members].tolist()),
-            micro_batches=tuple(self.collator.rows([rows[index] for index in indices]) for indices, _ in cuts),
+            micro_batches=tuple(self.collator.rows(part) for part in parts),
             weights=tuple(weight for _, weight in cuts),
             supervised_tokens=int(rows.completion_lengths[members].sum()),
             num_tokens=int(rows.lengths[members].sum()),
+            compared=tuple(
+                ComparedStep(
+                    micro_batches=tuple(comparison.of(part) for part in parts),
+                    tokens=comparison.tokens([rows[index] for index in members]),
+                )
+                for comparison in self.comparisons
+            ),
         )
 
-    def longest(self, tokens: int) -> Batch:
-        """Returns a batch of the longest training examples, of about `tokens` tokens and at least one row."""
+    def longest(self, tokens: int) -> tuple[Batch, tuple[Compared, ...]]:
+        """Returns the longest training example, over and over, in about `tokens` tokens; and as it is compared."""
         longest = int(self.plan.lengths.argmax())
-        rows = max(1, tokens // int(self.plan.lengths[longest]))
-        return self.collator.rows([self.train.rows[longest]] * rows)
+        rows = [self.train.rows[longest]] * max(1, tokens // int(self.plan.lengths[longest]))
+        return self.collator.rows(rows), tuple(comparison.of(rows) for comparison in self.comparisons)
 
     def halved(self, number: int) -> Step:
         """Returns the step anew, with half as many tokens in its largest micro-batch, from now on in every step.

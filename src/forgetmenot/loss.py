@@ -7,8 +7,8 @@ Shapes: B rows, T positions, N supervised positions, V vocabulary, D hidden size
 """
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,58 @@ def row_divergences(
         log_base_NV, log_NV = base_NV.float().log_softmax(-1), logits_NV.float().log_softmax(-1)
         divergences.append(kl_div(log_NV, log_base_NV, reduction="none", log_target=True).sum(-1))
     return _sum_by_row(torch.cat(divergences), batch, facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A model and the batch that it reads."""
+
+    model: PreTrainedModel
+    batch: Batch
+    facts: ModelFacts
+
+
+def divergence_sum(ours: Reading, reference: Reading) -> Tensor:
+    """Returns the scalar sum of KL(reference, ours) of the next token over the supervised positions, in nats and fp32.
+
+    Both read the same rows. Logits past the smaller of two vocabularies pad a table: they are no tokens. Only ours gets
+    gradients; above a budget the head is taken in parts, computed again in backward.
+    """
+    chunk = min(_positions_at_once(ours.facts), _positions_at_once(reference.facts))
+    vocabulary = min(ours.facts.vocabulary, reference.facts.vocabulary)
+    parts, head = _before_head(ours, chunk=chunk)
+    with torch.no_grad():
+        reference_parts, reference_head = _before_head(reference, chunk=chunk)
+
+    def part_divergence(part: Tensor, reference_part: Tensor) -> Tensor:
+        with torch.no_grad():
+            log_reference_NV = reference_head(reference_part)[:, :vocabulary].float().log_softmax(-1)
+        log_NV = head(part)[:, :vocabulary].float().log_softmax(-1)
+        return kl_div(log_NV, log_reference_NV, reduction="sum", log_target=True)
+
+    if len(parts) == 1:
+        return part_divergence(parts[0], reference_parts[0])
+    pairs = zip(parts, reference_parts, strict=True)
+    return torch.stack([checkpoint(part_divergence, *pair, use_reentrant=False) for pair in pairs]).sum()
+
+
+def _before_head(reading: Reading, *, chunk: int) -> tuple[tuple[Tensor, ...], Callable[[Tensor], Tensor]]:
+    """Returns what is known at supervised positions, in parts of `chunk`, and what makes logits of a part.
+
+    Where all fit at once, or the head takes no choice, the parts are logits already.
+    """
+    model, facts = reading.model, reading.facts
+    places_N, targets_N = _supervised(reading.batch, facts)
+    inputs = _inputs(reading.batch, facts)
+    if not facts.selects_head:
+        logits_NV = model(**inputs, use_cache=False).logits.flatten(0, 1)[places_N]
+        return logits_NV.split(chunk), lambda part_NV: part_NV
+    if len(targets_N) <= chunk:
+        return (logits_at(model, inputs, places_N=places_N),), lambda part_NV: part_NV
+    states = states_at(model, inputs, places_N=places_N)
+    return states.states_ND.split(chunk), lambda part_ND: logits_of(
+        model, inputs, states=replace(states, states_ND=part_ND)
+    )
 
 
 def _supervised_logits(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Iterator[tuple[Tensor, Tensor]]:

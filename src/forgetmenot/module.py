@@ -4,9 +4,10 @@ Scoring answers prompts and sums the loss.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -15,21 +16,21 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from forgetmenot.data.types import Batch, ScoringBatch, Step
+from forgetmenot.data.types import Batch, Compared, ScoringBatch, Step
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import Prefix, answer
 from forgetmenot.loss import loss_sum, row_divergences, row_losses
 from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.optim import parameter_groups
-from forgetmenot.regularizer.base import Penalty
+from forgetmenot.penalties import Penalties, leave_out_of_exchange, reaching
+from forgetmenot.regularizer.base import Penalty, TokenPenalty
 
 
 class MakeOptimizer(Protocol):
@@ -79,7 +80,7 @@ class AdaptationModule(LightningModule):
         *,
         facts: ModelFacts,
         tokenizer: PreTrainedTokenizerBase,
-        penalties: Sequence[Penalty] = (),
+        penalties: Mapping[str, Penalty | TokenPenalty] = MappingProxyType({}),
         optimization: Optimization | None = None,
         base: PreTrainedModel | None = None,
     ) -> None:
@@ -88,10 +89,11 @@ class AdaptationModule(LightningModule):
         self.model = model
         self.facts = facts
         self.tokenizer = tokenizer
-        self.penalties = nn.ModuleList(penalties)
+        self.penalties = Penalties(penalties)
         self.optimization = optimization
         self.base = base
         self._prefixes: dict[str, Prefix] = {}
+        leave_out_of_exchange(self, self.penalties)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         """Returns the optimizer over what is trained, and its schedule."""
@@ -106,23 +108,24 @@ class AdaptationModule(LightningModule):
         plan, optimizer, schedule = self._stepping()
         random = RandomState.now(self.device)
 
-        loss, out_of_memory = self._accumulate(step)
+        losses, out_of_memory = self._accumulate(step)
         while out_of_memory:
             optimizer.zero_grad()
             random.restore()
             step = self._smaller(step)
-            loss, out_of_memory = self._accumulate(step)
+            losses, out_of_memory = self._accumulate(step)
 
         if self.global_step == 0:
             self._check_gradients()
-        self._check_finite(loss + self._exchange(), step)
+        losses |= self._exchange()
+        self._check_finite(sum(losses.values()), step)
         lr = float(schedule.get_last_lr()[0])
         if plan.clip_norm is not None:
             clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], plan.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        self.log_dict({"train/loss": loss, "train/lr": lr, "train/tokens": float(step.num_tokens)})
+        self.log_dict({**losses, "train/lr": lr, "train/tokens": float(step.num_tokens)})
 
     def on_validation_epoch_end(self) -> None:
         """Forgets keys and values, which other weights would not have."""
@@ -140,10 +143,12 @@ class AdaptationModule(LightningModule):
         """Answers and sums the loss; a callback gathers and scores."""
         return {"scored": self._score(batch)}
 
-    def rehearse(self, batch: Batch) -> None:
+    def rehearse(self, batch: Batch, *, compared: Sequence[Compared] = ()) -> None:
         """Takes `batch` through forward and backward, as a step would, on each rank alone."""
         with self._without_sync():
             self.manual_backward(loss_sum(self.model, batch, self.facts))
+            for penalty, pair in zip(self.penalties.on_tokens.values(), compared, strict=True):
+                self.manual_backward(penalty(self.model, pair, self.facts))
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Keeps only what is trained, and how steps are cut: checkpoints are adapter-sized where the base is frozen."""
@@ -192,39 +197,51 @@ class AdaptationModule(LightningModule):
         assert isinstance(schedule, LRScheduler)
         return self.optimization, optimizer, schedule
 
-    def _accumulate(self, step: Step) -> tuple[float, bool]:
-        """Adds up the gradients of the step's mean loss on each rank alone.
+    def _accumulate(self, step: Step) -> tuple[dict[str, float], bool]:
+        """Adds up the gradients of the step's mean loss, and of penalties on tokens, on each rank alone.
 
-        Returns that loss, and whether any rank ran out of memory: all know it before gradients are exchanged.
+        Returns both by their names in the log, and whether any rank ran out of memory: all know it before gradients
+        are exchanged.
         """
-        scale = self.trainer.world_size / step.supervised_tokens
-        total = torch.zeros((), device=self.device)
-        out_of_memory = False
+        on_tokens = self.penalties.on_tokens
+        names = ["train/loss", *map(_logged, on_tokens)]
+        totals = torch.zeros(len(names) + 1, device=self.device)
         try:
             with self._without_sync():
-                for batch, weight in zip(step.micro_batches, step.weights, strict=True):
-                    loss = loss_sum(self.model, batch, self.facts) * (scale * weight)
-                    self.manual_backward(loss)
-                    total += loss.detach()
+                for number, weight in enumerate(step.weights):
+                    loss = loss_sum(self.model, step.micro_batches[number], self.facts)
+                    totals[0] += self._learn_from(loss * (weight / step.supervised_tokens))
+                    for place, (penalty, same) in enumerate(zip(on_tokens.values(), step.compared, strict=True), 1):
+                        nats = penalty(self.model, same.micro_batches[number], self.facts)
+                        totals[place] += self._learn_from(nats * (weight / same.tokens))
         except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
-            out_of_memory = True
-        shared = torch.stack([total, torch.full_like(total, float(out_of_memory))])
-        loss_mean, short = self.trainer.strategy.reduce(shared, reduce_op="mean").tolist()
-        return loss_mean, short > 0
+            totals[-1] = 1
+        *means, short = self.trainer.strategy.reduce(totals, reduce_op="mean").tolist()
+        return dict(zip(names, means, strict=True)), short > 0
 
-    def _exchange(self) -> float:
-        """Adds the gradients of the penalties, and lets ranks exchange what they added up; returns the penalty."""
+    def _learn_from(self, share: Tensor) -> Tensor:
+        """Adds the gradients of one micro-batch's share of the step's mean, of which ranks will take the mean."""
+        scaled = share * self.trainer.world_size
+        self.manual_backward(scaled)
+        return scaled.detach()
+
+    def _exchange(self) -> dict[str, float]:
+        """Adds the gradients of penalties on weights, and lets ranks exchange what they added up.
+
+        Returns the penalties by their names in the log.
+        """
         exchanging = self.trainer.world_size > 1
-        if not self.penalties and not exchanging:
-            return 0.0
-        parts = [penalty(self.model) for penalty in self.penalties]
-        penalty = float(sum(part.item() for part in parts))
-        if exchanging:  # a backward pass that reaches every parameter is what makes DDP average their gradients
-            parts.append(reaching([p for p in self.model.parameters() if p.requires_grad]))
-        self.manual_backward(torch.stack(parts).sum())
-        return penalty
+        with torch.autocast(self.device.type, enabled=False):  # squares of small distances, in full precision
+            parts = {_logged(name): penalty(self.model) for name, penalty in self.penalties.on_weights.items()}
+            values = {name: part.item() for name, part in parts.items()}
+            summands = list(parts.values())
+            if exchanging:  # a backward pass that reaches every parameter is what makes DDP average their gradients
+                summands.append(reaching([p for p in self.model.parameters() if p.requires_grad]))
+            if summands:
+                self.manual_backward(torch.stack(summands).sum())
+        return values
 
     def _smaller(self, step: Step) -> Step:
         """Returns the step in micro-batches of half the size, and tells people."""
@@ -268,19 +285,5 @@ class AdaptationModule(LightningModule):
         )
 
 
-def reaching(parameters: Sequence[Tensor]) -> Tensor:
-    """Returns 0, whose backward pass reaches all `parameters` and adds nothing to their gradients."""
-    zero: Tensor = _NoGradient.apply(*parameters)  # type: ignore[no-untyped-call]  # torch declares no types here
-    return zero
-
-
-class _NoGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, *parameters: Tensor) -> Tensor:
-        ctx.shapes = [p.shape for p in parameters]  # type: ignore[attr-defined]
-        return parameters[0].new_zeros((), dtype=torch.float32)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, ...]:
-        none = gradient.new_zeros(())  # expanded, it takes no memory
-        return tuple(none.expand(shape) for shape in ctx.shapes)  # type: ignore[attr-defined]
+def _logged(name: str) -> str:
+    return f"train/penalty/{name}"

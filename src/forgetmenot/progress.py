@@ -4,6 +4,8 @@ Training tells its loss, tokens a second and the time left.
 """
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -14,6 +16,39 @@ from forgetmenot.data.types import ScoringBatch, Step
 
 _PLAIN_LINES = 10  # lines that training prints where there is no terminal,
 _PLAIN_SECONDS = 60  # and no longer without one than this
+
+
+Item = TypeVar("Item")
+
+
+def tracked(items: Iterable[Item], *, title: str, total: int, console: Console) -> Iterator[Item]:
+    """Passes `items` on and tells how many of `total` are done: on a bar, or in plain lines."""
+    if console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task(title, total=total, told="")
+            for item in items:
+                yield item
+                bar.advance(task)
+        return
+    started = told = time.perf_counter()
+    console.print(title)
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.perf_counter()
+        if now - told > _PLAIN_SECONDS:
+            told = now
+            console.print(f"{title}: {done} of {total}, {(now - started) / done * (total - done):.0f} s left")
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}"),
+        console=console,
+    )
 
 
 class ProgressDisplay(Callback):
@@ -82,14 +117,7 @@ class ProgressDisplay(Callback):
             if title == self.scoring:
                 self.console.print(f"{title}: {total} batches")
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"),
-        )
-        self._bar = Progress(*columns, console=self.console)
+        self._bar = _bar(self.console)
         self._task = self._bar.add_task(title, total=total, told="")
         self._bar.start()
 

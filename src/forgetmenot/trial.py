@@ -38,7 +38,8 @@ class MicroBatchTrial(Callback):
                 for p in trained:  # as in every micro-batch of a step but the first
                     p.grad = torch.zeros_like(p)
                 with trainer.precision_plugin.forward_context():
-                    module.rehearse(data.longest(tokens).to(module.device))
+                    batch, compared = data.longest(tokens)
+                    module.rehearse(batch.to(module.device), compared=[pair.to(module.device) for pair in compared])
             finally:
                 module.zero_grad()
                 random.restore()

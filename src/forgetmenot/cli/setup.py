@@ -201,7 +201,13 @@ def _regularizers(config: DictConfig, *, plugins: tuple[str, ...]) -> tuple[Regu
     if "regularizer" in config and config.regularizer is None:
         raise ConfigError("regularizer must be [], l2_sp or a list of them, got null; regularizer=[] takes none")
     chosen = config.get("regularizer") or {}
-    return tuple(build(node, Regularizer, key=f"regularizer.{name}", plugins=plugins) for name, node in chosen.items())
+    built = {
+        name: build(node, Regularizer, key=f"regularizer.{name}", plugins=plugins) for name, node in chosen.items()
+    }
+    for name, regularizer in built.items():
+        if regularizer.name != name:  # what it is logged and told about by
+            raise ConfigError(f"regularizer.{name}.name must be {name}, got {regularizer.name}")
+    return tuple(built.values())
 
 
 def _tasks(config: DictConfig) -> tuple[Task, tuple[Task, ...]]:

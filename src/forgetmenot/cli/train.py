@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from rich.console import Console
 
+from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import (
     encode_shown,
     prompted_module,
@@ -87,6 +88,7 @@ def run(config: DictConfig) -> float | None:
         config = retain_targets_of_base(expand_retained(config))
         setup = set_up(config)
         check_trainable(setup)
+        check_penalties(setup)
         on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
         seed_everything(setup.settings.seed, verbose=False)
         shots = draw_shots(setup.target, setup.method.shots, seed=setup.settings.seed, key="method.num_shots")
@@ -122,7 +124,7 @@ def run(config: DictConfig) -> float | None:
 def _fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfig, desk: _Desk) -> _Adapted:
     """Trains, keeps what was learned and scores it; what that cost is noted on every way out."""
     result, folder, console = desk.result, desk.folder, desk.console
-    module, data = adapt(setup, rows)
+    module, data = adapt(setup, rows, result=result, console=console)
     result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
     cost, scoring = Cost(), Scoring(validation=rows.validation, tests=rows.tests)
     chosen = [*selection(setup.settings, setup.monitor, folder), *_trial(setup)]

@@ -10,6 +10,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from forgetmenot.base_scores import keep_scores, key_of, read_scores, weights_of
+from forgetmenot.cli.penalties import penalties_for
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.data.examples import EncodedRun, ScoringSet, encode_run
@@ -22,6 +23,7 @@ from forgetmenot.module import AdaptationModule, Optimization
 from forgetmenot.outcome import record_scores
 from forgetmenot.progress import ProgressDisplay
 from forgetmenot.record import hardware, on_rank_zero
+from forgetmenot.regularizer.base import TokenPenalty
 from forgetmenot.result import HardwareSection, RunResult
 from forgetmenot.scoring import Measured, Scoring
 from forgetmenot.trainer import base_dtype, build_trainer, ctrl_c_interrupts
@@ -85,15 +87,18 @@ def load_adapted(setup: Setup, folder: Path) -> AdaptationModule:
     return AdaptationModule(model, facts=setup.facts, tokenizer=setup.tokenizer)
 
 
-def adapt(setup: Setup, rows: EncodedRun) -> tuple[AdaptationModule, AdaptationData]:
-    """Returns the base loaded anew with the method applied, and the data laid out for it."""
+def adapt(
+    setup: Setup, rows: EncodedRun, *, result: RunResult, console: Console
+) -> tuple[AdaptationModule, AdaptationData]:
+    """Returns the base loaded anew with the method applied, its penalties, and the data laid out for it."""
     assert setup.lr is not None, "a method that trains has a learning rate"
     seed_everything(setup.settings.seed, verbose=False)
     model = setup.method.apply(load_base(setup))
     model.train()
     prepare(model, setup.model)
-    penalties = [regularizer.prepare(model) for regularizer in setup.regularizers]
+    penalties = penalties_for(setup, model, result=result, console=console)
     data = data_for(setup, rows, tests=rows.tests, virtual_tokens=setup.method.virtual_tokens)
+    data.comparisons = [each.comparison for each in penalties.values() if isinstance(each, TokenPenalty)]
     optimization = Optimization(
         make_optimizer=setup.make_optimizer,
         make_schedule=setup.make_schedule,

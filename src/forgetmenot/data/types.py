@@ -91,6 +91,31 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The same rows for the model under adaptation and for its reference; both have their labels in the same order."""
+
+    rows: Batch
+    reference_rows: Batch
+
+    def to(self, device: torch.device, **options: bool) -> Self:
+        """Returns both on `device`."""
+        moved = {name: getattr(self, name).to(device, **options) for name in ("rows", "reference_rows")}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedStep:
+    """What is compared in one rank's share of a step, micro-batch by micro-batch, and in the whole step how often."""
+
+    micro_batches: tuple[Compared, ...]
+    tokens: int
+
+    def to(self, device: torch.device, **options: bool) -> Self:
+        """Returns the step on `device`."""
+        return replace(self, micro_batches=tuple(pair.to(device, **options) for pair in self.micro_batches))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One rank's share of one optimizer step: micro-batches, and the supervised tokens of the step over all ranks.
 
@@ -103,10 +128,13 @@ class Step:
     weights: tuple[float, ...]
     supervised_tokens: int
     num_tokens: int
+    compared: tuple[ComparedStep, ...] = ()
+    """The same micro-batches beside another model's reading, one for each penalty on tokens."""
 
     def to(self, device: torch.device, **options: bool) -> Self:
         """Returns the step on `device`."""
-        return replace(self, micro_batches=tuple(batch.to(device, **options) for batch in self.micro_batches))
+        moved = tuple(batch.to(device, **options) for batch in self.micro_batches)
+        return replace(self, micro_batches=moved, compared=tuple(c.to(device, **options) for c in self.compared))
 
 
 @dataclass(frozen=True, kw_only=True)

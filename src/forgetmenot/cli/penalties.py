@@ -1,0 +1,132 @@
+"""Prepares the penalties of a run: gives its regularizers the base, other models, retained examples and the cache."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+
+import numpy as np
+import torch
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from forgetmenot.base_scores import computing, weights_of
+from forgetmenot.cli.setup import Setup
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.paths import cache_folder
+from forgetmenot.data.types import Encoded
+from forgetmenot.kept_tensors import Tensors, made_once
+from forgetmenot.model.facts import read_facts
+from forgetmenot.model.load import empty_model, load, load_tokenizer, read_config
+from forgetmenot.model.packing import use_packed_attention
+from forgetmenot.progress import tracked
+from forgetmenot.regularizer.base import Frozen, Penalty, Run, TokenPenalty
+from forgetmenot.result import RunResult
+from forgetmenot.trainer import base_dtype, build_trainer
+
+Penalties = dict[str, Penalty | TokenPenalty]
+
+
+def check_penalties(setup: Setup) -> None:
+    """Raises ConfigError or ValueError where a regularizer cannot hold what this run trains; reads no weights."""
+    if not setup.regularizers:
+        return
+    base = empty_model(setup.model, setup.model_config)
+    own = {name for name, _ in base.named_parameters()}
+    adapted = setup.method.apply(base)
+    for regularizer in setup.regularizers:
+        regularizer.check(adapted, own=own)
+        if regularizer.other_model is not None:
+            _reading(setup, regularizer.other_model)
+        if regularizer.needs_retained and not any(data.train for data in setup.retained):
+            raise ConfigError(
+                f"data.retained must hold training examples for regularizer.{regularizer.name}.source=retained, got "
+                f"none; regularizer.{regularizer.name}.source=samples needs none"
+            )
+
+
+def penalties_for(setup: Setup, model: PreTrainedModel, *, result: RunResult, console: Console) -> Penalties:
+    """Returns the penalties by name, around the untrained `model`; `result` tells what was reused for them.
+
+    Every rank prepares them alike: all that is drawn is drawn by the seed.
+    """
+    if not setup.regularizers:
+        return {}
+    trainer = build_trainer(setup.trainer, precision=setup.precision, callbacks=[], loggers=[])
+    run = Run(
+        collator=setup.collator(virtual_tokens=setup.method.virtual_tokens),
+        seed=setup.settings.seed,
+        device=trainer.strategy.root_device,
+        load=partial(_load, setup),
+        retained=partial(_retained, setup),
+        keep=partial(_keep, setup, result),
+        track=partial(tracked, console=console if trainer.is_global_zero else Console(quiet=True)),
+    )
+    return {regularizer.name: regularizer.prepare(model, run) for regularizer in setup.regularizers}
+
+
+def _load(setup: Setup, path: str | None = None, *, dtype: torch.dtype | None = None) -> Frozen:
+    reading = setup if path is None else _reading(setup, path)
+    held_in = dtype or base_dtype(setup.precision, freezes_base=True)
+    model = load(reading.model, config=reading.model_config, dtype=held_in, seed=setup.settings.seed)
+    if reading.packs:
+        use_packed_attention(model)
+    return Frozen(
+        model=model.eval().requires_grad_(False),
+        facts=reading.facts,
+        tokenizer=reading.tokenizer,
+        collator=reading.collator(virtual_tokens=0),
+    )
+
+
+def _reading(setup: Setup, path: str) -> Setup:
+    """Returns how the model at `path` reads this run's rows; raises ConfigError where it cannot."""
+    model = replace(setup.model, name=path, path=path, weights="pretrained")
+    try:
+        config = read_config(model)
+        facts = read_facts(model, config)
+        tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
+    except ValueError as error:
+        raise ConfigError(str(error).replace("model.path", "regularizer.kl.reference", 1)) from error
+    if tokenizer.get_vocab() != setup.tokenizer.get_vocab():
+        raise ConfigError(
+            f"regularizer.kl.reference must share the vocabulary of {setup.model.path}, got {path} with another; a "
+            "model of the same family does, as a rule"
+        )
+    if facts.architecture != setup.facts.architecture:
+        raise ConfigError(
+            f"regularizer.kl.reference must be a {setup.facts.architecture} model as model.path is, got "
+            f"{path}, which is {facts.architecture}"
+        )
+    if facts.context is not None and facts.context < setup.settings.max_length:
+        raise ConfigError(
+            f"max_length must be at most the context of regularizer.kl.reference, {facts.context} tokens, got "
+            f"{setup.settings.max_length}"
+        )
+    return replace(setup, model=model, model_config=config, facts=facts, tokenizer=tokenizer)
+
+
+def _retained(setup: Setup, number: int) -> Sequence[Encoded]:
+    """Returns `number` training examples of the retained tasks as rows, drawn by the seed over all of them."""
+    examples = [(data.task, example) for data in setup.retained for example in data.train]
+    order = np.random.default_rng(setup.settings.seed).permutation(len(examples))[:number]
+    rows: list[Encoded] = []
+    for index in order:
+        task, example = examples[index]
+        encoder = replace(setup.encoder, truncate=task.truncate, cache=None)
+        rows += encoder.training_rows([example]).rows
+    return rows
+
+
+def _keep(
+    setup: Setup, result: RunResult, name: str, settings: Mapping[str, object], *, make: Callable[[], Tensors]
+) -> Tensors:
+    """Returns what was made of this base before under the same settings and code, or makes and keeps it."""
+    weights = weights_of(setup.model, setup.model_config, seed=setup.settings.seed)
+    if weights is None:
+        return make()
+    model = {key: value for key, value in asdict(setup.model).items() if key not in ("name", "lr_scale")}
+    facts = {**computing(), "weights": weights, "model": model, "hardware": result.hardware, "packs": setup.packs}
+    tensors, reused = made_once(cache_folder() / name, {**facts, **settings}, make=make)
+    if reused:
+        result.reused.append(name)
+    return tensors

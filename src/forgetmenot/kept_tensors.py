@@ -1,0 +1,47 @@
+"""Keeps tensors that took long to make, under a key of all that they depend on, so that they are made once."""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_UNREADABLE = (OSError, SafetensorError)
+Tensors = dict[str, Tensor]
+
+
+def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], Tensors]) -> tuple[Tensors, bool]:
+    """Returns what `make` made of `facts`, now or earlier, and whether it was earlier; new tensors are kept whole."""
+    file = folder / f"{_key(facts)}.safetensors"
+    try:
+        return load_file(file), True
+    except _UNREADABLE:
+        made = make()
+    try:
+        _write(file, made)
+    except OSError as error:
+        warnings.warn(f"{folder.name} cannot be kept in {folder}, so each run makes it anew ({error})", stacklevel=2)
+    return made, False
+
+
+def _key(facts: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _write(file: Path, tensors: Tensors) -> None:
+    """Writes to a neighbour and renames it, so that no reader ever sees half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    os.close(handle)
+    unfinished = Path(path)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny_models import rows_for, tiny
+from tiny_penalties import run_of
 from tiny_training import LR, Cut, Stepping, fit, module_of, plain_loop, steps_of
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -18,6 +19,7 @@ from forgetmenot.loss import loss_sum
 from forgetmenot.method.base import Method
 from forgetmenot.method.full import Full
 from forgetmenot.method.lora import Lora
+from forgetmenot.regularizer.base import Penalty
 from forgetmenot.regularizer.l2_sp import L2SP
 
 LENGTHS = [[(7, 3), (2, 4), (12, 1), (4, 4)], [(3, 2), (5, 6), (9, 2), (1, 3)], [(6, 1), (6, 5), (2, 2), (10, 3)]]
@@ -48,6 +50,10 @@ def adapted(method: Method, family: str) -> PreTrainedModel:
 
 def examples(family: str) -> list[list[Encoded]]:
     return [rows_for(tiny(family), lengths, seed=seed) for seed, lengths in enumerate(LENGTHS)]
+
+
+def held(model: nn.Module, *, weight: float) -> Penalty:
+    return L2SP(name="l2_sp", weight=weight).prepare(model, run_of("llama"))
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -98,7 +104,7 @@ def test_the_gradient_of_the_whole_step_is_clipped_and_not_that_of_each_cut(cut:
 @every_cut
 def test_penalties_are_added_once_a_step_whatever_the_cut(cut: Cut) -> None:
     ours, plain, start = (adapted(FULL, "llama") for _ in range(3))
-    penalties = [L2SP(name="l2_sp", weight=weight).prepare(ours) for weight in (1.5, 0.5)]
+    penalties = {str(weight): held(ours, weight=weight) for weight in (1.5, 0.5)}
     origin = weights(start)
 
     def distance(model: nn.Module) -> Tensor:
@@ -190,8 +196,8 @@ def test_what_the_loss_does_not_reach_is_named_after_the_first_step() -> None:
 @pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])
 def test_a_checkpoint_holds_the_trained_weights_alone(method: Method, tmp_path: Path) -> None:
     model = adapted(method, "gpt2")
-    penalty = L2SP(name="l2_sp", weight=0.1).prepare(model)
-    trainer = fit(module_of(model, "gpt2", penalties=[penalty]), steps_of("gpt2", examples("gpt2"), cut=WHOLE))
+    penalties = {"l2_sp": held(model, weight=0.1)}
+    trainer = fit(module_of(model, "gpt2", penalties=penalties), steps_of("gpt2", examples("gpt2"), cut=WHOLE))
 
     trainer.save_checkpoint(tmp_path / "last.ckpt")
 
@@ -216,7 +222,7 @@ def test_a_checkpoint_taken_into_a_fresh_module_gives_the_same_model(method: Met
 
 def test_the_module_has_each_trained_parameter_once_though_penalties_watch_them() -> None:
     model = adapted(LORA, "llama")
-    module = module_of(model, "llama", penalties=[L2SP(name="l2_sp", weight=0.1).prepare(model)])
+    module = module_of(model, "llama", penalties={"l2_sp": held(model, weight=0.1)})
 
     assert {id(p) for p in module.parameters()} == {id(p) for p in model.parameters()}
     assert len(list(module.parameters())) == len(list(model.parameters()))

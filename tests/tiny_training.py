@@ -1,6 +1,6 @@
 """Steps cut as one likes, our module fitted on them, and the plain PyTorch loop that it has to equal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,10 +13,11 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from forgetmenot.data.types import Encoded, Step
+from forgetmenot.data.compare import Comparison
+from forgetmenot.data.types import ComparedStep, Encoded, Step
 from forgetmenot.module import AdaptationModule, MakeOptimizer, Optimization
 from forgetmenot.optim import LinearSchedule
-from forgetmenot.regularizer.base import Penalty
+from forgetmenot.regularizer.base import Penalty, TokenPenalty
 from forgetmenot.trainer import build_trainer
 
 Cut = list[list[int]]
@@ -34,7 +35,9 @@ class Stepping:
     clip_norm: float | None = None
 
 
-def steps_of(family: str, examples: Sequence[Sequence[Encoded]], *, cut: Cut) -> list[Step]:
+def steps_of(
+    family: str, examples: Sequence[Sequence[Encoded]], *, cut: Cut, comparisons: Sequence[Comparison] = ()
+) -> list[Step]:
     """Returns one step per group of examples, each cut into micro-batches in the same way."""
     collator = collator_of(tiny(family))
     return [
@@ -45,6 +48,13 @@ def steps_of(family: str, examples: Sequence[Sequence[Encoded]], *, cut: Cut) ->
             weights=(1.0,) * len(cut),
             supervised_tokens=sum(row.num_supervised for row in rows),
             num_tokens=sum(row.num_tokens for row in rows),
+            compared=tuple(
+                ComparedStep(
+                    micro_batches=tuple(comparison.of([rows[i] for i in part]) for part in cut),
+                    tokens=comparison.tokens(rows),
+                )
+                for comparison in comparisons
+            ),
         )
         for number, rows in enumerate(examples)
     ]
@@ -54,7 +64,7 @@ def module_of(
     model: PreTrainedModel,
     family: str,
     *,
-    penalties: Sequence[Penalty] = (),
+    penalties: Mapping[str, Penalty | TokenPenalty] | None = None,
     stepping: Stepping | None = None,
     total_steps: int = 3,
 ) -> AdaptationModule:
@@ -69,7 +79,11 @@ def module_of(
         total_steps=total_steps,
     )
     return AdaptationModule(
-        model, facts=facts_of(tiny(family)), tokenizer=word_tokenizer(), penalties=penalties, optimization=optimization
+        model,
+        facts=facts_of(tiny(family)),
+        tokenizer=word_tokenizer(),
+        penalties=penalties or {},
+        optimization=optimization,
     )
 
 

@@ -42,6 +42,7 @@ def _write(file: Path, tensors: Tensors) -> None:
     unfinished = Path(path)
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
+        unfinished.chmod(0o644)
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The penalties of a run by kind and name, and what lets ranks exchange gradients after them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,22 @@ class Penalties(nn.Module):
 
     def __init__(self, by_name: Mapping[str, Penalty | TokenPenalty]) -> None:
         super().__init__()
-        self.by_name = nn.ModuleDict(by_name)
+        self.names = tuple(by_name)
+        self.parts = nn.ModuleList(by_name.values())
 
     @property
     def on_weights(self) -> dict[str, Penalty]:
         """Those added once a step."""
-        return {name: penalty for name, penalty in self.by_name.items() if isinstance(penalty, Penalty)}
+        return {name: penalty for name, penalty in self._named if isinstance(penalty, Penalty)}
 
     @property
     def on_tokens(self) -> dict[str, TokenPenalty]:
         """Those computed for each micro-batch, beside the loss."""
-        return {name: penalty for name, penalty in self.by_name.items() if isinstance(penalty, TokenPenalty)}
+        return {name: penalty for name, penalty in self._named if isinstance(penalty, TokenPenalty)}
+
+    @property
+    def _named(self) -> Iterable[tuple[str, nn.Module]]:
+        return zip(self.names, self.parts, strict=True)
 
 
 def leave_out_of_exchange(owner: nn.Module, penalties: Penalties) -> None:

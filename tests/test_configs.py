@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from forgetmenot.config.build import build, build_partial, plain
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.settings import Settings
+from forgetmenot.data.mix import Replay
 from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.load import Model
@@ -52,7 +53,8 @@ def _given(node: DictConfig) -> DictConfig:
 
 def test_the_folder_holds_the_groups_that_are_tested_here() -> None:
     assert {
-        "model", "method", "data", "regularizer", "optimizer", "schedule", "trainer", "logger", "experiment", "hydra",
+        "model", "method", "data", "regularizer", "replay", "optimizer", "schedule", "trainer", "logger", "experiment",
+        "hydra",
     } == GROUPS  # fmt: skip
 
 
@@ -86,6 +88,12 @@ def test_regularizers_are_taken_alone_or_several_or_none() -> None:
     assert "regularizer" not in _composed("regularizer=[]")
     assert "regularizer" not in _composed("method=full")
     assert list(_composed("method=regularized").regularizer) == ["l2_sp"]
+
+
+@pytest.mark.parametrize("name", _names("replay"))
+def test_every_way_to_replay_builds_and_its_keys_are_its_fields(name: str) -> None:
+    node = _composed(f"replay={name}").replay
+    assert not node or {field.name for field in fields(build(node, Replay, key="replay"))} == set(node)
 
 
 @pytest.mark.parametrize("name", _names("optimizer"))

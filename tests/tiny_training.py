@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from forgetmenot.data.compare import Comparison
 from forgetmenot.data.types import ComparedStep, Encoded, Step
-from forgetmenot.module import AdaptationModule, MakeOptimizer, Optimization
-from forgetmenot.optim import LinearSchedule
+from forgetmenot.module import AdaptationModule
+from forgetmenot.optim import LinearSchedule, MakeOptimizer, Optimization
 from forgetmenot.regularizer.base import Penalty, TokenPenalty
 from forgetmenot.trainer import build_trainer
 

@@ -30,8 +30,8 @@ from forgetmenot.model.budget import micro_batch_tokens
 from forgetmenot.model.facts import read_facts
 from forgetmenot.model.load import Model
 from forgetmenot.model.packing import use_packed_attention
-from forgetmenot.module import AdaptationModule, Optimization
-from forgetmenot.optim import LinearSchedule
+from forgetmenot.module import AdaptationModule
+from forgetmenot.optim import LinearSchedule, Optimization
 from forgetmenot.progress import ProgressDisplay
 from forgetmenot.trainer import base_dtype, build_trainer, choose_precision
 

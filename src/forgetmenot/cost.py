@@ -17,6 +17,7 @@ class Cost(Callback):
     def __init__(self) -> None:
         self.train_seconds = 0.0
         self.train_tokens = 0
+        self.replayed_examples = 0
         self.peak_memory_bytes: int | None = None
         self._started = 0.0
 
@@ -31,6 +32,7 @@ class Cost(Callback):
     ) -> None:
         self.train_seconds += time.perf_counter() - self._started
         self.train_tokens += batch.num_tokens
+        self.replayed_examples += batch.replayed_rows
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.peak_memory_bytes = peak_memory(pl_module.device)

@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 
+import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -13,11 +15,14 @@ from forgetmenot.data.compare import Comparison
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.plan import Cut, Plan
 from forgetmenot.data.rows import EncodedSplit
-from forgetmenot.data.types import Batch, Compared, ComparedStep, ScoringBatch, Step
+from forgetmenot.data.types import Batch, Compared, ComparedStep, ScoringBatch, Step, StepTask
 
 
 class AdaptationData(LightningDataModule):
-    """What a run trains on and is scored on, collated for one model: a soft prompt changes layout, not data."""
+    """What a run trains on and is scored on, collated for one model: a soft prompt changes layout, not data.
+
+    Where several tasks are trained on, `tests` has them first and in the order of the plan's mix.
+    """
 
     def __init__(
         self,
@@ -60,11 +65,12 @@ class AdaptationData(LightningDataModule):
         parts = [[rows[index] for index in indices] for indices, _ in cuts]
         return Step(
             number=number,
-            examples=tuple(self.train.example_indices[members].tolist()),
-            micro_batches=tuple(self.collator.rows(part) for part in parts),
+            examples=self._examples_of(members),
+            micro_batches=tuple(self._micro_batch(indices) for indices, _ in cuts),
             weights=tuple(weight for _, weight in cuts),
             supervised_tokens=int(rows.completion_lengths[members].sum()),
             num_tokens=int(rows.lengths[members].sum()),
+            tasks=self._tasks_of(members),
             compared=tuple(
                 ComparedStep(
                     micro_batches=tuple(comparison.of(part) for part in parts),
@@ -73,6 +79,44 @@ class AdaptationData(LightningDataModule):
                 for comparison in self.comparisons
             ),
         )
+
+    def _micro_batch(self, indices: np.ndarray) -> Batch:
+        """Returns training rows laid out, with the task of each where there are several."""
+        batch = self.collator.rows([self.train.rows[index] for index in indices])
+        if len(self._trained) < 2:
+            return batch
+        places = np.searchsorted(self._trained, self.plan.mixed.tasks(indices))
+        return replace(batch, tasks_B=torch.from_numpy(places))
+
+    def _examples_of(self, members: np.ndarray) -> tuple[int | str, ...]:
+        """Returns the examples that some training rows belong to, as people are told of them."""
+        indices: list[int] = self.train.example_indices[members].tolist()
+        if len(self._trained) < 2:
+            return tuple(indices)
+        names = [self.tests[task].task.name for task in self.plan.mixed.tasks(members)]
+        return tuple(f"{name} {index}" for name, index in zip(names, indices, strict=True))
+
+    def _tasks_of(self, members: np.ndarray) -> tuple[StepTask, ...]:
+        """Returns what each task has of some training rows; nothing where there is one task alone."""
+        mix, rows = self.plan.mixed, self.train.rows
+        if len(self._trained) < 2:
+            return ()
+        whose = mix.tasks(members)
+        return tuple(
+            StepTask(
+                name=self.tests[task].task.name,
+                supervised_tokens=int(rows.completion_lengths[members[whose == task]].sum()),
+                num_tokens=int(rows.lengths[members[whose == task]].sum()),
+                num_rows=int((whose == task).sum()),
+                replayed=task >= len(mix.counts),
+            )
+            for task in self._trained
+        )
+
+    @property
+    def _trained(self) -> list[int]:
+        """The numbers of the tasks that have training rows."""
+        return [task for task, size in enumerate(self.plan.mixed.sizes) if size]
 
     def longest(self, tokens: int) -> tuple[Batch, tuple[Compared, ...]]:
         """Returns the longest training example, over and over, in about `tokens` tokens; and as it is compared."""
@@ -109,7 +153,7 @@ class AdaptationData(LightningDataModule):
         rank, world_size = self._rank()
         answer = data.task.max_new_tokens if data.task.answers else 0
         lengths = data.rows.lengths + self.collator.num_virtual_tokens + answer
-        whole = replace(self.plan, lengths=lengths, batch_size=len(lengths), packed=False, group_by_length=False)
+        whole = Plan(lengths=lengths, batch_size=len(lengths), micro_batch_tokens=self.plan.micro_batch_tokens, seed=0)
         return whole.cuts(0, rank=rank, world_size=world_size)
 
     def _rank(self) -> tuple[int, int]:

@@ -24,19 +24,42 @@ from forgetmenot.model.packing import Packing
 
 def loss_sum(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
     """Returns the scalar sum of -log p(label) over the batch's supervised tokens, in nats and fp32."""
+    return _summed(model, batch, facts, of=lambda logits_NV, targets_N, rows_N: _cross_entropy(logits_NV, targets_N))
+
+
+def loss_sums(model: PreTrainedModel, batch: Batch, facts: ModelFacts, *, num_tasks: int) -> Tensor:
+    """Returns (num_tasks,): the same sum, by the task of each row."""
+    assert batch.tasks_B is not None, "where there are several tasks, every row has one"
+    tasks_B = batch.tasks_B
+
+    def by_task(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor) -> Tensor:
+        losses_N = cross_entropy(logits_NV.float(), targets_N, reduction="none")
+        return losses_N.new_zeros(num_tasks).index_add(0, tasks_B[rows_N], losses_N)
+
+    return _summed(model, batch, facts, of=by_task)
+
+
+def _summed(
+    model: PreTrainedModel, batch: Batch, facts: ModelFacts, *, of: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Returns the sum of what `of` makes of logits, targets and rows at supervised positions.
+
+    Above a budget they are taken in parts, computed again in backward.
+    """
     places_N, targets_N = _supervised(batch, facts)
+    rows_N = batch.row_of_positions[places_N]
     chunk = _positions_at_once(facts)
     if len(targets_N) <= chunk:
         ((logits_NV, _),) = _supervised_logits(model, batch, facts)
-        return _cross_entropy(logits_NV, targets_N)
+        return of(logits_NV, targets_N, rows_N)
     inputs = _inputs(batch, facts)
     states = states_at(model, inputs, places_N=places_N)
 
-    def chunk_loss(states_ND: Tensor, targets_N: Tensor) -> Tensor:
-        return _cross_entropy(logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets_N)
+    def of_part(states_ND: Tensor, targets_N: Tensor, rows_N: Tensor) -> Tensor:
+        return of(logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets_N, rows_N)
 
-    pairs = zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True)
-    return torch.stack([checkpoint(chunk_loss, *pair, use_reentrant=False) for pair in pairs]).sum()
+    parts = zip(states.states_ND.split(chunk), targets_N.split(chunk), rows_N.split(chunk), strict=True)
+    return torch.stack([checkpoint(of_part, *part, use_reentrant=False) for part in parts]).sum(0)
 
 
 @torch.no_grad()

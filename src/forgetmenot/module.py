@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -25,36 +24,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from forgetmenot.data.types import Batch, Compared, ScoringBatch, Step
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import Prefix, answer
-from forgetmenot.loss import loss_sum, row_divergences, row_losses
+from forgetmenot.loss import loss_sum, loss_sums, row_divergences, row_losses
 from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.model.facts import ModelFacts
-from forgetmenot.optim import parameter_groups
+from forgetmenot.optim import Optimization, parameter_groups
 from forgetmenot.penalties import Penalties, leave_out_of_exchange, reaching
 from forgetmenot.regularizer.base import Penalty, TokenPenalty
-
-
-class MakeOptimizer(Protocol):
-    """An optimizer class with its settings, waiting for parameters."""
-
-    def __call__(self, params: list[dict[str, object]], *, lr: float) -> Optimizer: ...
-
-
-class MakeSchedule(Protocol):
-    """A schedule class with its settings, waiting for an optimizer."""
-
-    def __call__(self, optimizer: Optimizer, *, total_steps: int) -> LRScheduler: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimization:
-    """How weights are stepped: `lr` as used, decay for matrices alone, gradients clipped to `clip_norm` (None: not)."""
-
-    make_optimizer: MakeOptimizer
-    make_schedule: MakeSchedule
-    lr: float
-    weight_decay: float
-    clip_norm: float | None
-    total_steps: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,24 +83,26 @@ class AdaptationModule(LightningModule):
         plan, optimizer, schedule = self._stepping()
         random = RandomState.now(self.device)
 
-        losses, out_of_memory = self._accumulate(step)
+        shares, penalties, out_of_memory = self._accumulate(step)
         while out_of_memory:
             optimizer.zero_grad()
             random.restore()
             step = self._smaller(step)
-            losses, out_of_memory = self._accumulate(step)
+            shares, penalties, out_of_memory = self._accumulate(step)
 
         if self.global_step == 0:
             self._check_gradients()
-        losses |= self._exchange()
-        self._check_finite(sum(losses.values()), step)
+        penalties |= self._exchange()
+        loss = sum(shares)
+        self._check_finite(loss + sum(penalties.values()), step)
         lr = float(schedule.get_last_lr()[0])
         if plan.clip_norm is not None:
             clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], plan.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        self.log_dict({**losses, "train/lr": lr, "train/tokens": float(step.num_tokens)})
+        self.log_dict({"train/loss": loss, "train/lr": lr, "train/tokens": float(step.num_tokens)})
+        self.log_dict({**step.logged(shares), **penalties})
 
     def on_validation_epoch_end(self) -> None:
         """Forgets keys and values, which other weights would not have."""
@@ -197,21 +174,22 @@ class AdaptationModule(LightningModule):
         assert isinstance(schedule, LRScheduler)
         return self.optimization, optimizer, schedule
 
-    def _accumulate(self, step: Step) -> tuple[dict[str, float], bool]:
+    def _accumulate(self, step: Step) -> tuple[list[float], dict[str, float], bool]:
         """Adds up the gradients of the step's mean loss, and of penalties on tokens, on each rank alone.
 
-        Returns both by their names in the log, and whether any rank ran out of memory: all know it before gradients
-        are exchanged.
+        Returns each task's share of that loss, the penalties by their names in the log, and whether any rank ran out of
+        memory: all know it before gradients are exchanged.
         """
-        on_tokens = self.penalties.on_tokens
-        names = ["train/loss", *map(_logged, on_tokens)]
-        totals = torch.zeros(len(names) + 1, device=self.device)
+        on_tokens, num_tasks = self.penalties.on_tokens, len(step.tasks) or 1
+        totals = torch.zeros(num_tasks + len(on_tokens) + 1, device=self.device)
         try:
             with self._without_sync():
                 for number, weight in enumerate(step.weights):
-                    loss = loss_sum(self.model, step.micro_batches[number], self.facts)
-                    totals[0] += self._learn_from(loss * (weight / step.supervised_tokens))
-                    for place, (penalty, same) in enumerate(zip(on_tokens.values(), step.compared, strict=True), 1):
+                    losses = self._losses(step.micro_batches[number], step)
+                    totals[:num_tasks] += self._learn_from(losses * (weight / step.supervised_tokens))
+                    for place, (penalty, same) in enumerate(
+                        zip(on_tokens.values(), step.compared, strict=True), num_tasks
+                    ):
                         nats = penalty(self.model, same.micro_batches[number], self.facts)
                         totals[place] += self._learn_from(nats * (weight / same.tokens))
         except MEMORY_ERRORS as error:
@@ -219,12 +197,19 @@ class AdaptationModule(LightningModule):
                 raise
             totals[-1] = 1
         *means, short = self.trainer.strategy.reduce(totals, reduce_op="mean").tolist()
-        return dict(zip(names, means, strict=True)), short > 0
+        penalties = dict(zip(map(_logged, on_tokens), means[num_tasks:], strict=True))
+        return means[:num_tasks], penalties, short > 0
+
+    def _losses(self, batch: Batch, step: Step) -> Tensor:
+        """Returns the summed loss of each of the step's tasks, or of the one that there is."""
+        if not step.tasks:
+            return loss_sum(self.model, batch, self.facts)[None]
+        return loss_sums(self.model, batch, self.facts, num_tasks=len(step.tasks))
 
     def _learn_from(self, share: Tensor) -> Tensor:
-        """Adds the gradients of one micro-batch's share of the step's mean, of which ranks will take the mean."""
+        """Adds the gradients of one micro-batch's shares of the step's mean, of which ranks will take the mean."""
         scaled = share * self.trainer.world_size
-        self.manual_backward(scaled)
+        self.manual_backward(scaled.sum())
         return scaled.detach()
 
     def _exchange(self) -> dict[str, float]:

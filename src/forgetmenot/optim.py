@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -29,6 +30,30 @@ class Stepping:
                 raise ValueError(f"{name} must be above 0, got {value}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+
+
+class MakeOptimizer(Protocol):
+    """An optimizer class with its settings, waiting for parameters."""
+
+    def __call__(self, params: list[dict[str, object]], *, lr: float) -> Optimizer: ...
+
+
+class MakeSchedule(Protocol):
+    """A schedule class with its settings, waiting for an optimizer."""
+
+    def __call__(self, optimizer: Optimizer, *, total_steps: int) -> LRScheduler: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How weights are stepped: `lr` as used, decay for matrices alone, gradients clipped to `clip_norm` (None: not)."""
+
+    make_optimizer: MakeOptimizer
+    make_schedule: MakeSchedule
+    lr: float
+    weight_decay: float
+    clip_norm: float | None
+    total_steps: int
 
 
 def try_optimizer(make_optimizer: partial[Optimizer], make_schedule: partial[LRScheduler]) -> None:

@@ -49,7 +49,10 @@ class MethodSection(TypedDict):
 
 
 class DataSection(TypedDict):
-    """The target's examples: how many a split has, and how many did not fit as they are."""
+    """The target's examples: how many a split has, and how many did not fit as they are.
+
+    `replayed_examples` counts what steps replayed of retained tasks, over the whole run.
+    """
 
     name: str
     train_examples: int
@@ -57,6 +60,7 @@ class DataSection(TypedDict):
     test_examples: int
     truncated: int
     dropped: int
+    replayed_examples: NotRequired[int]
 
 
 class CostSection(TypedDict):

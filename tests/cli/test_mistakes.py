@@ -72,6 +72,12 @@ COMMANDS = [
     ("seed=99999999999", ("seed must be at least 0 and below 2**32",)),
     ("experiment=null method.rank=0", ("method.rank must be at least 1",)),
     ("method._target_=os.system", ("method._target_ must be a class of forgetmenot",)),
+    ("replay=mixed", ("data.retained must be data sets with a train split where replay=mixed, got none",)),
+    ("replay=mixed replay.share=1", ("replay.share must be above 0 and below 1, got 1.0; replay=none",)),
+    (
+        "replay=mixed batch_size=1 data.retained=[names]",
+        ("replay.share must leave one example of a step", "batch_size=1"),
+    ),
 ]
 
 

@@ -194,3 +194,15 @@ def test_select_best_with_patience_stops_early_and_takes_the_best_weights(train:
     saved = load_file(done.folder / "model" / "model.safetensors")
     best = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     assert all(torch.equal(saved[name], best[name]) for name in saved), "the best weights are kept"
+
+
+def test_replay_takes_its_share_of_every_step_and_is_told(
+    tmp_path: Path, tiny_arguments: list[str], user_conf: Path
+) -> None:
+    done = finish(["--config-dir", str(user_conf), *tiny_arguments, "data.retained=[kept]", "replay=mixed"], tmp_path)
+    assert done.code == 0, done.stderr
+    steps = [line for line in read_lines(done.folder / "metrics.jsonl") if "train/loss" in line]
+    assert len(steps) == 6, "16 examples of the target, 3 a step"
+    assert all(step["train/kept/loss"] > 0 and step["train/mood/loss"] > 0 for step in steps)  # type: ignore[operator]
+    assert all(0 < step["train/replayed_tokens"] < step["train/tokens"] for step in steps)  # type: ignore[operator]
+    assert read_result(done.folder)["data"]["replayed_examples"] == 6  # type: ignore[index]

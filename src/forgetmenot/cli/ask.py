@@ -58,7 +58,7 @@ def _asked(setup: Setup, prompt: str, *, max_new_tokens: int) -> ScoringSet:
 
 def _answer(setup: Setup, module: AdaptationModule, asked: ScoringSet, *, virtual_tokens: int) -> str:
     """Returns what a model answers, under the same path as in a run."""
-    rows = EncodedRun(train=asked.rows, validation=asked, tests=(asked,))
+    rows = EncodedRun(train=asked.rows, sizes=(1,), validation=asked, tests=(asked,))
     scoring = Scoring(validation=asked, tests=rows.tests)
     judge = trainer_for(setup, [scoring], [], console=Console(file=io.StringIO()))
     judge.test(module, data_for(setup, rows, tests=rows.tests, virtual_tokens=virtual_tokens), verbose=False)

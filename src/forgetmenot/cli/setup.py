@@ -13,13 +13,15 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from forgetmenot.answers import warn_of_unseen_letters
 from forgetmenot.cli.base import plain_base
+from forgetmenot.cli.checks import check_lengths, check_objective, warn_of_a_full_head
 from forgetmenot.config.build import build, build_partial, import_plugins, plain
-from forgetmenot.config.errors import ConfigError, did_you_mean
+from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.config.settings import Settings
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.examples import TaskExamples, read_examples
+from forgetmenot.data.mix import Replay
 from forgetmenot.data.shots import draw_shots, put_before
 from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
@@ -30,11 +32,10 @@ from forgetmenot.model.options import check_liger, prepare
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
-from forgetmenot.scoring import score_names
 from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer, uses_cuda
 
 _NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
-_GROUPS = (*_NEEDED_GROUPS, "regularizer", "logger")
+_GROUPS = (*_NEEDED_GROUPS, "regularizer", "replay", "logger")
 _OPTIMIZER_KEYS = ("lr", "weight_decay", "clip_norm")  # ours: the rest goes to the optimizer's class
 
 
@@ -49,6 +50,7 @@ class Setup:
     tokenizer: PreTrainedTokenizerBase
     method: Method
     regularizers: tuple[Regularizer, ...]
+    replay: Replay | None
     target: TaskExamples
     retained: tuple[TaskExamples, ...]
     make_optimizer: Callable[..., Optimizer]
@@ -82,6 +84,11 @@ class Setup:
         return min(steps for steps in (by_epochs, self.settings.max_steps) if steps is not None)
 
     @property
+    def replayed(self) -> int:
+        """How many examples of a whole step are of retained tasks."""
+        return self.replay.per_step(self.settings.batch_size) if self.replay else 0
+
+    @property
     def encoder(self) -> Encoder:
         """Turns examples into ids; virtual tokens take their share of max_length, before and after alike."""
         return Encoder(
@@ -102,7 +109,8 @@ class Setup:
             shots = draw_shots(data, num_shots, seed=seed) if data.task.answers else ""
             return replace(put_before(data, shots), train=(), validation=())
 
-        return replace(self, target=shown(self.target), retained=tuple(shown(data) for data in self.retained))
+        retained = tuple(shown(data) for data in self.retained)
+        return replace(self, target=shown(self.target), retained=retained, replay=None)
 
     @property
     def liger(self) -> bool:
@@ -134,8 +142,9 @@ def set_up(config: DictConfig) -> Setup:
     model = plain_base(build(config.model, Model, key="model"))
     method = build(config.method, Method, key="method", plugins=plugins)
     regularizers = _regularizers(config, plugins=plugins)
+    replay = build(config.replay, Replay, key="replay") if config.get("replay") else None
     target, retained = _tasks(config)
-    _check_objective(settings.objective, target)
+    check_objective(settings.objective, target)
     optimizer = plain(config.optimizer, key="optimizer")
     make_optimizer = build_partial(config.optimizer, Optimizer, key="optimizer", ours=_OPTIMIZER_KEYS, plugins=plugins)
     make_schedule = build_partial(config.schedule, LRScheduler, key="schedule", plugins=plugins)
@@ -146,8 +155,8 @@ def set_up(config: DictConfig) -> Setup:
 
     model_config = read_config(model)
     facts = read_facts(model, model_config)
-    _warn_of_a_full_head(facts, name=model.name)
-    _check_lengths(settings, facts, method=method, tasks=(target, *retained))
+    warn_of_a_full_head(facts, name=model.name)
+    check_lengths(settings, facts, method=method, tasks=(target, *retained))
     prepare(method.apply(empty_model(model, model_config)), model)  # what does not fit says so before weights are read
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
     setup = Setup(
@@ -158,6 +167,7 @@ def set_up(config: DictConfig) -> Setup:
         tokenizer=tokenizer,
         method=method,
         regularizers=regularizers,
+        replay=replay,
         target=read_examples(target, seed=settings.seed),
         retained=tuple(read_examples(task, seed=settings.seed) for task in retained),
         make_optimizer=make_optimizer,
@@ -224,43 +234,11 @@ def _tasks(config: DictConfig) -> tuple[Task, tuple[Task, ...]]:
     return target, tasks[1:]
 
 
-def _check_objective(name: str | None, target: Task) -> None:
-    metrics = score_names(target)
-    known = ["gain", "forgetting.mean", *(f"{where}.{metric}" for where in ("val", "after") for metric in metrics)]
-    if name is not None and name not in known:
-        hint = did_you_mean(name, known)
-        scores = "<metric>" if target.answers else "loss"
-        raise ConfigError(f"objective must be gain, forgetting.mean, val.{scores} or after.{scores}, got {name}{hint}")
-
-
 def _trainer_values(config: DictConfig) -> dict[str, object]:
     values = plain(config.trainer, key="trainer")
     check_names(values)
     try_trainer(values)
     return dict(values)
-
-
-def _check_lengths(settings: Settings, facts: ModelFacts, *, method: Method, tasks: tuple[Task, ...]) -> None:
-    if facts.context is not None and settings.max_length > facts.context:
-        raise ConfigError(
-            f"max_length must be at most the model's context of {facts.context} tokens, got {settings.max_length}"
-        )
-    answer = max(task.max_new_tokens for task in tasks if task.answers) if any(t.answers for t in tasks) else 1
-    needed = method.virtual_tokens + answer + 8
-    if settings.max_length < needed:
-        raise ConfigError(
-            f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {answer} new tokens, "
-            f"8 of prompt), got {settings.max_length}"
-        )
-
-
-def _warn_of_a_full_head(facts: ModelFacts, *, name: str) -> None:
-    if not facts.selects_head:
-        warnings.warn(
-            f"{name} computes its output head at every position, not only where labels are, which costs time and "
-            "memory: its family could not be tried with chosen ones alone",
-            stacklevel=3,
-        )
 
 
 def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, facts: ModelFacts, on_cuda: bool) -> int:
@@ -272,8 +250,23 @@ def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, f
 
 
 def check_trainable(setup: Setup) -> None:
-    """Raises ConfigError where the target has nothing to learn from or to be judged by on the way."""
+    """Raises ConfigError where a task has nothing to learn from, or the target nothing to be judged by on the way."""
     path = setup.target.task.path
     for name, split in (("train", setup.target.train), ("validation", setup.target.validation)):
         if not split:
             raise ConfigError(f"data.path must hold a {name} split, got {path} without one")
+    if setup.replay is not None:
+        _check_replay(setup, setup.replay)
+
+
+def _check_replay(setup: Setup, replay: Replay) -> None:
+    without = [data.task.name for data in setup.retained if not data.train]
+    if without or not setup.retained:
+        raise ConfigError(
+            f"data.retained must be data sets with a train split where replay=mixed, got {', '.join(without) or 'none'}"
+            f"{' without one' if without else ''}; replay=none replays nothing"
+        )
+    try:
+        replay.per_step(setup.settings.batch_size)
+    except ValueError as error:
+        raise ConfigError(f"replay.{error}") from error

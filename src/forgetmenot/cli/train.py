@@ -144,6 +144,8 @@ def _fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConf
         scored_in = before.seconds + scoring.test_seconds
         virtual_tokens = setup.method.virtual_tokens
         result.cost = cost_section(cost, evaluate_seconds=scored_in, data=data, virtual_tokens=virtual_tokens)
+        assert result.data is not None, "the run has told its data"
+        result.data["replayed_examples"] = cost.replayed_examples
     return _Adapted(scores=scores, validation=validation, steps=trainer.global_step)
 
 

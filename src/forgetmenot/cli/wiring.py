@@ -1,7 +1,7 @@
 """Wires a run's parts to each other: models with their settings, data laid out for them, the Trainer, scoring."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -14,12 +14,14 @@ from forgetmenot.cli.penalties import penalties_for
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.data.examples import EncodedRun, ScoringSet, encode_run
+from forgetmenot.data.mix import Mix
 from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.model.load import load
 from forgetmenot.model.options import prepare, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
-from forgetmenot.module import AdaptationModule, Optimization
+from forgetmenot.module import AdaptationModule
+from forgetmenot.optim import Optimization
 from forgetmenot.outcome import record_scores
 from forgetmenot.progress import ProgressDisplay
 from forgetmenot.record import hardware, on_rank_zero
@@ -55,10 +57,11 @@ def answers_of(tasks: Mapping[str, Measured]) -> dict[str, Sequence[str]]:
 
 
 def encode(setup: Setup) -> EncodedRun:
-    """Returns all rows of the run."""
+    """Returns all rows of the run; of retained tasks those to train on only where they are replayed."""
+    retained = setup.retained if setup.replay else tuple(replace(data, train=()) for data in setup.retained)
     return encode_run(
         setup.target,
-        setup.retained,
+        retained,
         encoder=setup.encoder,
         embedding_rows=setup.facts.embedding_rows,
         seed=setup.settings.seed,
@@ -122,6 +125,7 @@ def data_for(setup: Setup, rows: EncodedRun, *, tests: Sequence[ScoringSet], vir
         seed=setup.settings.seed,
         group_by_length=setup.settings.group_by_length,
         packed=setup.packs,
+        mix=Mix(sizes=rows.sizes, counts=rows.sizes[:1], replayed=setup.replayed),
     )
     return AdaptationData(
         rows.train,

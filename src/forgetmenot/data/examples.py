@@ -64,9 +64,13 @@ def _render(task: Task, records: Sequence[Record]) -> tuple[Example, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedRun:
-    """All that a run reads: the target's training rows, its bounded validation set, test sets, the target's first."""
+    """All that a run reads: the target's training rows, its bounded validation set, test sets, the target's first.
+
+    Behind the target's training rows stand those of retained tasks that are replayed; `sizes` says how many each has.
+    """
 
     train: EncodedSplit
+    sizes: tuple[int, ...]
     validation: ScoringSet
     tests: tuple[ScoringSet, ...]
 
@@ -78,11 +82,8 @@ def encode_run(
 
     Raises ValueError where no training example fits, or a token has none of the model's `embedding_rows`.
     """
-    train = replace(encoder, truncate=target.task.truncate).training_rows(target.train)
-    if target.train and not train.rows:
-        raise ValueError(
-            f"max_length must hold a training example, got {encoder.max_length} tokens, which none of them fits"
-        )
+    parts = [_training_rows(data, encoder=encoder) for data in (target, *retained)]
+    train = EncodedSplit.joined(parts)
     order = np.random.default_rng(seed).permutation(len(target.validation))
     bounded = [target.validation[i] for i in sorted(order[: target.task.max_validation])]
     validation = scoring_set(target.task, bounded, encoder=encoder)
@@ -93,7 +94,18 @@ def encode_run(
             f"model.path must hold a tokenizer whose tokens all have one of the model's {embedding_rows} embeddings, "
             f"got {encoder.tokenizer.convert_ids_to_tokens(highest)!r} as token {highest}"
         )
-    return EncodedRun(train=train, validation=validation, tests=tests)
+    return EncodedRun(train=train, sizes=tuple(len(part.rows) for part in parts), validation=validation, tests=tests)
+
+
+def _training_rows(data: TaskExamples, *, encoder: Encoder) -> EncodedSplit:
+    """Returns a task's training examples encoded; raises ValueError where none of them fits."""
+    split = replace(encoder, truncate=data.task.truncate).training_rows(data.train)
+    if data.train and not split.rows:
+        raise ValueError(
+            f"max_length must hold a training example, got {encoder.max_length} tokens, which none of "
+            f"{data.task.name} fits"
+        )
+    return split
 
 
 def scoring_set(task: Task, examples: Sequence[Example], *, encoder: Encoder) -> ScoringSet:

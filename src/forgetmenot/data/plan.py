@@ -9,6 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from forgetmenot.data.mix import Mix
+
 Cut = tuple[np.ndarray, float]
 """Indices of one micro-batch's examples, and its weight: 1, or 0 for one that only keeps ranks in step."""
 
@@ -19,8 +21,9 @@ _WINDOW = 50  # steps whose examples are sorted together under group_by_length: 
 class Plan:
     """The steps of a training run over examples of known `lengths` (tokens).
 
-    `group_by_length` lets examples of like lengths meet in a step, which biases what a step sees. `packed` rows follow
-    each other without padding; others are padded to the longest of their micro-batch.
+    `mix` says which of them an epoch holds and which are replayed; None: each once, and none is. `group_by_length` lets
+    examples of like lengths meet in a step, which biases what a step sees. `packed` rows follow each other without
+    padding; others are padded to the longest of their micro-batch.
     """
 
     lengths: np.ndarray
@@ -29,11 +32,22 @@ class Plan:
     seed: int
     group_by_length: bool = False
     packed: bool = False
+    mix: Mix | None = None
+
+    @property
+    def mixed(self) -> Mix:
+        """The mix of the run: of one task where none was given."""
+        return self.mix or Mix.of_one(len(self.lengths))
+
+    @property
+    def own(self) -> int:
+        """How many examples of a whole step are the targets': the others are replayed."""
+        return self.batch_size - self.mixed.replayed
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in one pass over the examples; the last may be smaller."""
-        return -(-len(self.lengths) // self.batch_size)
+        """Steps in one pass over the targets' examples; the last may be smaller."""
+        return -(-self.mixed.rows_per_epoch // self.own)
 
     @property
     def largest_step(self) -> int:
@@ -44,7 +58,11 @@ class Plan:
     def examples(self, step: int) -> np.ndarray:
         """Returns the indices of the examples that form `step`, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        return _order(self, epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+        members = _order(self, epoch)[position * self.own : (position + 1) * self.own]
+        if not self.mixed.replayed:
+            return members
+        again = self.mixed.replay(epoch, position=position, batch_size=self.batch_size, seed=self.seed)
+        return np.concatenate([members, again])
 
     def cuts(self, step: int, *, rank: int, world_size: int) -> list[Cut]:
         """Returns one rank's micro-batches of `step`; every rank gets the same number."""
@@ -110,14 +128,14 @@ class Plan:
 
 @lru_cache(maxsize=1)
 def _order(plan: Plan, epoch: int) -> np.ndarray:
-    """Returns the examples in the order of an epoch; kept while the epoch lasts."""
+    """Returns the targets' examples in the order of an epoch; kept while the epoch lasts."""
     draw = np.random.default_rng((plan.seed, epoch))
-    order = draw.permutation(len(plan.lengths))
+    order: np.ndarray = draw.permutation(plan.mixed.epoch(epoch, seed=plan.seed))
     if not plan.group_by_length:
         return order
-    windows = np.arange(len(order)) // (_WINDOW * plan.batch_size)
+    windows = np.arange(len(order)) // (_WINDOW * plan.own)
     order = order[np.lexsort((plan.lengths[order], windows))]
-    full = len(order) // plan.batch_size * plan.batch_size
+    full = len(order) // plan.own * plan.own
     left_over = draw.permutation(len(order))[: len(order) - full]  # the last, smaller step must not hold extremes alone
-    steps = np.delete(order, left_over).reshape(-1, plan.batch_size)
+    steps = np.delete(order, left_over).reshape(-1, plan.own)
     return np.concatenate([draw.permutation(steps).reshape(-1), order[left_over]])

@@ -91,6 +91,23 @@ class EncodedSplit:
     truncated: int
     dropped: int
 
+    @classmethod
+    def joined(cls, splits: Sequence[Self]) -> Self:
+        """Returns the rows of several splits behind each other, in memory; those of one alone stay where they are."""
+        full = [split for split in splits if len(split.rows)]
+        if len(full) < 2:
+            rows, indices = (full or splits)[0].rows, (full or splits)[0].example_indices
+        else:
+            indices = np.concatenate([split.example_indices for split in full])
+            rows = Rows(
+                tokens=np.concatenate([split.rows.tokens for split in full]),
+                prompt_lengths=np.concatenate([split.rows.prompt_lengths for split in full]),
+                completion_lengths=np.concatenate([split.rows.completion_lengths for split in full]),
+                is_encoder_decoder=full[0].rows.is_encoder_decoder,
+            )
+        truncated, dropped = (sum(getattr(split, name) for split in splits) for name in ("truncated", "dropped"))
+        return cls(rows=rows, example_indices=indices, truncated=truncated, dropped=dropped)
+
     @property
     def lengths(self) -> np.ndarray:
         """The number of tokens of each row."""

@@ -3,6 +3,8 @@
 Shapes: B rows, T positions, S positions of a decoder.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -62,6 +64,7 @@ class Batch:
     Padded: a row each, [pad][virtual tokens][prompt][completion], with the mask of what is no padding; an encoder's is
     [virtual tokens][prompt][pad].
     Packed: all rows behind each other in one of B = 1, of `row_lengths` tokens each; no padding.
+    `tasks_B` is the place of each row's task among those of its step, where a step may hold several.
     """
 
     input_ids_BT: Tensor
@@ -70,6 +73,7 @@ class Batch:
     labels_BS: Tensor
     decoder_input_ids_BS: Tensor | None = None
     row_lengths: tuple[int, ...] | None = None
+    tasks_B: Tensor | None = None
 
     @property
     def num_rows(self) -> int:
@@ -116,20 +120,54 @@ class ComparedStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepTask:
+    """What one task has in a step, over all ranks; what is `replayed` is of a retained task."""
+
+    name: str
+    supervised_tokens: int
+    num_tokens: int
+    num_rows: int
+    replayed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One rank's share of one optimizer step: micro-batches, and the supervised tokens of the step over all ranks.
 
-    `number` counts from 0 over all epochs; `examples` are the step's, over all ranks, as they stand in the data.
+    `number` counts from 0 over all epochs; `examples` are the step's, over all ranks, as they stand in the data, with
+    their task's name where there are several.
     """
 
     number: int
-    examples: tuple[int, ...]
+    examples: tuple[int | str, ...]
     micro_batches: tuple[Batch, ...]
     weights: tuple[float, ...]
     supervised_tokens: int
     num_tokens: int
     compared: tuple[ComparedStep, ...] = ()
     """The same micro-batches beside another model's reading, one for each penalty on tokens."""
+    tasks: tuple[StepTask, ...] = ()
+    """Where the run trains on several tasks, all of them, also those that this step has nothing of."""
+
+    @property
+    def replayed_rows(self) -> int:
+        """How many rows are of retained tasks."""
+        return sum(task.num_rows for task in self.tasks if task.replayed)
+
+    def logged(self, shares: Sequence[float]) -> dict[str, float]:
+        """Returns what is logged of each task, where there are several: its own mean loss in nats a token.
+
+        `shares` are their shares of the step's mean loss. A task that the step has nothing of has no loss: NaN.
+        """
+        if not self.tasks:
+            return {}
+        values = {
+            f"train/{task.name}/loss": share * self.supervised_tokens / (task.supervised_tokens or math.nan)
+            for task, share in zip(self.tasks, shares, strict=True)
+        }
+        replayed = [task for task in self.tasks if task.replayed]
+        tokens = {"train/replayed_tokens": float(sum(task.num_tokens for task in replayed))} if replayed else {}
+        return values | tokens
 
     def to(self, device: torch.device, **options: bool) -> Self:
         """Returns the step on `device`."""

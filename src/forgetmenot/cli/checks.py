@@ -1,0 +1,45 @@
+"""What settings must keep to beyond their types, checked before any weight is read."""
+
+import warnings
+
+from forgetmenot.config.errors import ConfigError, did_you_mean
+from forgetmenot.config.settings import Settings
+from forgetmenot.data.task import Task
+from forgetmenot.method.base import Method
+from forgetmenot.model.facts import ModelFacts
+from forgetmenot.scoring import score_names
+
+
+def check_objective(name: str | None, target: Task) -> None:
+    """Raises ConfigError where a sweep cannot judge by `name`; None is the default."""
+    metrics = score_names(target)
+    known = ["gain", "forgetting.mean", *(f"{where}.{metric}" for where in ("val", "after") for metric in metrics)]
+    if name is not None and name not in known:
+        hint = did_you_mean(name, known)
+        scores = "<metric>" if target.answers else "loss"
+        raise ConfigError(f"objective must be gain, forgetting.mean, val.{scores} or after.{scores}, got {name}{hint}")
+
+
+def check_lengths(settings: Settings, facts: ModelFacts, *, method: Method, tasks: tuple[Task, ...]) -> None:
+    """Raises ConfigError where max_length is longer than the model reads, or too short for an answer."""
+    if facts.context is not None and settings.max_length > facts.context:
+        raise ConfigError(
+            f"max_length must be at most the model's context of {facts.context} tokens, got {settings.max_length}"
+        )
+    answer = max(task.max_new_tokens for task in tasks if task.answers) if any(t.answers for t in tasks) else 1
+    needed = method.virtual_tokens + answer + 8
+    if settings.max_length < needed:
+        raise ConfigError(
+            f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {answer} new tokens, "
+            f"8 of prompt), got {settings.max_length}"
+        )
+
+
+def warn_of_a_full_head(facts: ModelFacts, *, name: str) -> None:
+    """Tells that a model computes more logits than are needed."""
+    if not facts.selects_head:
+        warnings.warn(
+            f"{name} computes its output head at every position, not only where labels are, which costs time and "
+            "memory: its family could not be tried with chosen ones alone",
+            stacklevel=3,
+        )

@@ -1,0 +1,104 @@
+"""What training mixes: how many of each task's rows an epoch holds, and which retained rows a step replays.
+
+All of it is arithmetic on row numbers: the rows of all tasks lie behind each other, the targets' first. What is drawn
+is a function of the seed and of where it stands, so that it can be resumed.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Retained tasks' training examples are `share` of every step's (experience replay, Rolnick et al. 2019)."""
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must be above 0 and below 1, got {self.share}; replay=none replays nothing")
+
+    def per_step(self, batch_size: int) -> int:
+        """Returns how many examples of a whole step are replayed; raises ValueError where none is left to learn."""
+        replayed = max(1, round(self.share * batch_size))
+        if replayed >= batch_size:
+            raise ValueError(
+                f"share must leave one example of a step to the target, got {self.share} of batch_size={batch_size}; "
+                "a larger batch_size or a smaller share does"
+            )
+        return replayed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """The rows of tasks behind each other: the targets', then those of which each whole step replays `replayed`."""
+
+    sizes: tuple[int, ...]
+    """Rows of each task."""
+    counts: tuple[int, ...]
+    """Rows that each target gives to an epoch; tasks behind them are replayed."""
+    replayed: int = 0
+
+    @classmethod
+    def of_one(cls, size: int) -> "Mix":
+        """Returns the mix of one task, each of whose rows an epoch holds once."""
+        return cls(sizes=(size,), counts=(size,))
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """The targets' rows of an epoch; what is replayed comes on top."""
+        return sum(self.counts)
+
+    def epoch(self, number: int, *, seed: int) -> np.ndarray:
+        """Returns the targets' rows of an epoch, sorted.
+
+        Each task gives its rows in shuffled passes, one after the other, so that over epochs all come equally often.
+        """
+        starts = np.cumsum(self.sizes) - self.sizes
+        parts = [
+            starts[task] + passes(self.sizes[task], first=number * count, count=count, seed=(seed, task))
+            for task, count in enumerate(self.counts)
+        ]
+        return np.sort(np.concatenate(parts))
+
+    def replay(self, epoch: int, *, position: int, batch_size: int, seed: int) -> np.ndarray:
+        """Returns the rows that are replayed in the step at `position` of an epoch.
+
+        A smaller last step replays in the ratio of a whole one, at least one row. All rows take their turn in shuffled
+        passes over all replayed tasks together.
+        """
+        targets = len(self.counts)
+        size, start = sum(self.sizes[targets:]), sum(self.sizes[:targets])
+        own = batch_size - self.replayed
+        whole, rest = divmod(self.rows_per_epoch, own)
+        last = max(1, round(rest * self.replayed / own)) if rest else 0
+        first = epoch * (whole * self.replayed + last) + position * self.replayed
+        count = self.replayed if position < whole else last
+        return start + passes(size, first=first, count=count, seed=(seed, targets))
+
+    def tasks(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the number of the task that each of some rows belongs to."""
+        found: np.ndarray = np.searchsorted(np.cumsum(self.sizes), rows, side="right")
+        return found
+
+
+def passes(size: int, *, first: int, count: int, seed: tuple[int, int]) -> np.ndarray:
+    """Returns places `first` to `first + count` of an endless row of shuffled passes over `size` things.
+
+    `seed` is the run's, and the number of the row.
+    """
+    if not count:
+        return np.empty(0, dtype=np.int64)
+    numbers = range(first // size, -(-(first + count) // size))
+    order = np.concatenate([_pass(size, seed, number) for number in numbers])
+    start = first - numbers.start * size
+    return order[start : start + count]
+
+
+@lru_cache(maxsize=4)
+def _pass(size: int, seed: tuple[int, int], number: int) -> np.ndarray:
+    """Returns one pass; kept, since steps come one after the other."""
+    run, row = seed
+    return np.random.default_rng((run, number, row + 1)).permutation(size)  # unlike (run, epoch), which orders an epoch

@@ -109,8 +109,8 @@ class Setup:
             shots = draw_shots(data, num_shots, seed=seed) if data.task.answers else ""
             return replace(put_before(data, shots), train=(), validation=())
 
-        retained = tuple(shown(data) for data in self.retained)
-        return replace(self, target=shown(self.target), retained=retained, replay=None)
+        target, *retained = (shown(data) for data in (self.target, *self.retained))
+        return replace(self, target=target, retained=tuple(retained), replay=None)
 
     @property
     def liger(self) -> bool:

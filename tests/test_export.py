@@ -73,7 +73,7 @@ def test_a_base_in_bf16_is_merged_in_fp32_so_that_small_changes_are_kept(tmp_pat
     [("prompt", "its virtual tokens stand before each prompt"), ("few_shot", "it leaves the base as it is")],
 )
 def test_what_is_no_part_of_the_weights_is_refused_with_the_reason(choice: str, reason: str) -> None:
-    with pytest.raises(ValueError, match=f"^run must be of a method that can be merged, got {choice}: {reason}"):
+    with pytest.raises(ValueError, match=f"^run must be one that can be merged into its base, got {choice}: {reason}"):
         check_mergeable(compose(f"method/{choice}"))  # type: ignore[arg-type]
 
 

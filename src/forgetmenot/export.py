@@ -21,7 +21,7 @@ def check_mergeable(method: Method, *, key: str = "run") -> None:
     if reason is None and method.quantization is not None:
         reason = f"its base is held in {method.quantization}, and a run with method=lora keeps the base as it is"
     if reason is not None:
-        raise ValueError(f"{key} must be of a method that can be merged, got {method.name}: {reason}")
+        raise ValueError(f"{key} must be one that can be merged into its base, got {method.name}: {reason}")
 
 
 def merged(model: Model, *, method: Method, learned: Path, seed: int) -> PreTrainedModel:

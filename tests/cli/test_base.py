@@ -93,7 +93,10 @@ def test_a_whole_models_run_is_taken_from_its_own_folder(tmp_path: Path, tiny_ar
 @pytest.mark.parametrize(
     ("which", "sentence"),
     [
-        ("prompted", "model.path must be of a method that can be merged, got zero_shot: it leaves the base as it is"),
+        (
+            "prompted",
+            "model.path must be one that can be merged into its base, got zero_shot: it leaves the base as it is",
+        ),
         ("evaluated", "model.path must be a run of train, got"),
         ("failed", "model.path must be a run that ended well, got"),
     ],

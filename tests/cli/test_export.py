@@ -73,7 +73,10 @@ def test_full_fine_tuning_is_exported_as_it_was_saved(train: Train, tmp_path: Pa
         (["run={run}", "to={run}"], "to must be a new or an empty folder"),
         (["run={model}", "to=plain"], "run must be a finished run, got"),
         (["run={failed}", "to=plain"], "run must be a run that ended well, got {failed}, which failed"),
-        (["run={prompted}", "to=plain"], "run must be of a method that can be merged, got zero_shot: it leaves the"),
+        (
+            ["run={prompted}", "to=plain"],
+            "run must be one that can be merged into its base, got zero_shot: it leaves the",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(

@@ -28,10 +28,8 @@ def test_help_names_every_command_with_its_purpose(
 def test_an_unknown_command_is_one_sentence_that_says_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as exit_:
         _run(monkeypatch, "trian")
-    assert (
-        exit_.value.code
-        == "error: command must be one of train, evaluate, ask, export, compare, got trian; did you mean train?"
-    )
+    commands = "train, evaluate, ask, export, sequence, compare"
+    assert exit_.value.code == f"error: command must be one of {commands}, got trian; did you mean train?"
 
 
 def test_the_words_after_the_command_are_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:

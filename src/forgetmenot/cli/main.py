@@ -11,10 +11,11 @@ COMMANDS = {
     "evaluate": "score a finished run, or any model, on any tasks",
     "ask": "ask a finished run and its base, side by side",
     "export": "merge what a run learned into a plain model's folder",
+    "sequence": "learn data sets one after another, each run on the one before",
     "compare": "set finished runs side by side",
 }
 RAW_TEXT = {"ask": ("prompt",)}  # keys whose value is text as it is, and no matter of Hydra's grammar
-PLAIN = ("compare",)  # they read files alone: a plain command line and no config
+PLAIN = ("sequence", "compare")  # they start or read other runs: a plain command line and no config of their own
 
 
 def main() -> None:
@@ -51,3 +52,7 @@ def _run_plain(command: str, *, arguments: list[str]) -> None:
         importlib.import_module(f"forgetmenot.cli.{command}").main(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":  # how a sequence starts its stages, and a stage its ranks
+    main()

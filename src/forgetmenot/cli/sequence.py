@@ -1,0 +1,109 @@
+"""`sequence`: learns data sets one after another, each a normal run on the one before.
+
+forgetmenot sequence method=lora data=[sentiment,party,names]
+"""
+
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from forgetmenot.config.build import build, import_plugins
+from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence
+from forgetmenot.config.paths import conf_folder, register_resolvers
+from forgetmenot.report.sequence import FILE_NAME, Transfer
+from forgetmenot.result import RunResult
+
+_LIST = re.compile(r"data=\[([^\[\]]*)\]")
+_OURS = ("-m", "--multirun", "hydra.run.dir")  # what a sequence decides by itself, or cannot have
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs all stages, each in a process of its own; raises ValueError where one cannot be started or fails."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(f"{__doc__.strip()}\n\nAll other settings are those of train: forgetmenot train --help")
+        return
+    names, settings = _parse(arguments)
+    _check_method(settings, first=names[0], stages=len(names))
+    folder = _folder()
+    console = Console()
+
+    stages: list[Path] = []
+    for number, name in enumerate(names):
+        stage = folder / f"{number}_{name}"
+        console.print(f"stage {number + 1} of {len(names)}: {name}", markup=False)
+        base = [f"model.path={stages[-1]}"] if stages else []  # behind the user's own, so that it counts
+        _train([*settings, f"data={name}", *base, f"hydra.run.dir={stage}"], stage=stage)
+        stages.append(stage)
+
+    transfer = Transfer.of([RunResult.read(stage) for stage in stages])
+    transfer.write(folder)
+    console.print(transfer.table())
+    console.print(transfer.sentence())
+    console.print(f"The stages and {FILE_NAME} lie in {folder}", soft_wrap=True, markup=False)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the data sets in their order, and train's own settings."""
+    lists = [match for word in arguments if (match := _LIST.fullmatch(word))]
+    names = [name.strip() for name in lists[0][1].split(",")] if len(lists) == 1 else []
+    given = ", ".join(word for word in arguments if word.startswith("data=")) or "none"
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise ConfigError(f"data must be a list of different data sets such as [sentiment,party], got {given}")
+    settings = [word for word in arguments if not _LIST.fullmatch(word)]
+    for word in settings:
+        if word.partition("=")[0] in _OURS:
+            raise ConfigError(f"sequence must be one run after another in a folder of its own, got {word}")
+    return names, settings
+
+
+def _check_method(settings: Sequence[str], *, first: str, stages: int) -> None:
+    """Raises ConfigError before anything is trained where the settings do not compose or a stage cannot be a base."""
+    from forgetmenot.export import check_mergeable
+    from forgetmenot.method.base import Method
+
+    register_resolvers()
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            config = compose("train", overrides=[*_overrides(settings), f"data={first}"])
+    except HYDRA_ERRORS as error:
+        raise ConfigError(hydra_sentence(error)) from error
+    method = build(config.method, Method, key="method", plugins=import_plugins(tuple(config.plugins)))
+    if stages > 1:
+        check_mergeable(method, key="method")
+
+
+def _overrides(settings: Sequence[str]) -> list[str]:
+    """Returns the settings with --config-dir as Hydra's compose takes it."""
+    joined = re.sub(r"(^|\0)--config-dir\0", r"\1--config-dir=", "\0".join(settings)).split("\0")
+    found = [word.partition("=") for word in joined]
+    return [
+        f"hydra.searchpath=[{Path(value).resolve().as_uri()}]" if name == "--config-dir" else f"{name}{equals}{value}"
+        for name, equals, value in found
+    ]
+
+
+def _folder() -> Path:
+    """Returns a new folder, unique even when two sequences start at once."""
+    now = datetime.now()
+    return Path("outputs") / "sequences" / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{uuid.uuid4().hex[:6]}"
+
+
+def _train(arguments: Sequence[str], *, stage: Path) -> None:
+    """Runs `train` in a process of its own, which leaves no memory of one stage to the next, and can start ranks."""
+    with subprocess.Popen([sys.executable, "-m", "forgetmenot.cli.main", "train", *arguments]) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            child.wait()  # it was interrupted, too, and writes down what it knows
+            sys.exit(130)
+    if code != 0:
+        raise ValueError(
+            f"data must be data sets that train ends well on, got exit code {code} from {stage.name} in {stage.parent}"
+        )

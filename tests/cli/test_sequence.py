@@ -1,0 +1,71 @@
+"""`sequence`: stages one on the other, and what cannot be one refused before anything is trained."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_runs import read_result
+
+from forgetmenot.cli.sequence import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["method=lora"], r"data must be a list of different data sets such as \[sentiment,party\], got none"),
+        (["data=sentiment"], r"data must be a list .* got data=sentiment"),
+        (["data=[sentiment,sentiment]"], r"data must be a list of different data sets"),
+        (["data=[sentiment,party]", "-m"], r"sequence must be one run after another in a folder of its own, got -m"),
+        (["data=[sentiment,party]", "method=prompt"], r"method must be one that can be merged into its base, got prom"),
+        (["data=[sentiment,party]", "method=lroa"], r"method must be one of .*did you mean method=lora"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        main(arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(arguments: list[str], *, place: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "forgetmenot.cli.main", "sequence", *arguments]
+    return subprocess.run(command, cwd=place, env=os.environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_each_stage_is_a_run_on_the_one_before_and_the_matrix_is_theirs(
+    tmp_path: Path, tiny_arguments: list[str], tiny_data: Path
+) -> None:
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    for name, columns in (("mood", ("text", "label")), ("kept", ("text", "number"))):
+        (tmp_path / "conf" / "data" / f"{name}.yaml").write_text(
+            f"defaults: [local, _self_]\nname: {name}\npath: {tiny_data}\nprompt: {columns[0]}\n"
+            f"completion: {columns[1]}\nmax_new_tokens: 2\nretained: []\n"
+        )
+    words = [word for word in tiny_arguments if not word.startswith("data")]
+    options = ["--config-dir", "conf", "data=[mood,kept]", "method=lora", "max_steps=2"]
+
+    done = run([*words, *options], place=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "sequences").glob("*/*")
+    first, second = (read_result(folder / name)["tasks"] for name in ("0_mood", "1_kept"))
+    assert second["mood"]["before"] == pytest.approx(first["mood"]["after"], rel=1e-5)
+    written = json.loads((folder / "sequence.json").read_text())
+    assert written["tasks"] == ["mood", "kept"]
+    assert written["scores"][1][0] == first["mood"]["after"]["accuracy"]
+    assert written["scores"][2] == [second[name]["after"]["accuracy"] for name in ("mood", "kept")]
+    assert "stage 2 of 2: kept" in done.stdout and "Average accuracy" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_ends_the_sequence_in_one_sentence(tmp_path: Path, tiny_arguments: list[str]) -> None:
+    words = [word for word in tiny_arguments if not word.startswith("data")]
+    done = run([*words, "data=[sentiment,party]", "max_length=9"], place=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: data must be data sets that train ends well on, got exit")

@@ -17,13 +17,14 @@ from forgetmenot.data.types import Step
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).with_name("two_ranks.py")
+PYTHONPATH = os.pathsep.join(filter(None, (str(PROGRAM.parent), os.environ.get("PYTHONPATH"))))
 
 
 def trained(file: Path, *arguments: object) -> dict[str, object]:
     """Returns what the program kept: losses, weights, and micro_batch_tokens at the end."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(file), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH},
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -72,6 +73,20 @@ def test_a_step_that_runs_out_of_memory_on_one_rank_is_repeated_by_all_as_if_it_
     torch.testing.assert_close(short["weights"], reference["weights"], **exact)
 
 
+@pytest.mark.parametrize("arguments", [(1000,), (25,), (60, 3)], ids=["whole", "cut", "out of memory"])
+def test_two_ranks_learn_under_penalties_what_one_does(tmp_path: Path, arguments: tuple[int, ...]) -> None:
+    micro_batch_tokens, *step = arguments
+    alone = trained(tmp_path / "one.pt", 1, 1000, 0.0, "penalties")
+    ours = trained(tmp_path / "two.pt", 2, micro_batch_tokens, 0.0, *step, "penalties")
+
+    assert ours["losses"] == pytest.approx(alone["losses"], rel=1e-5)
+    assert alone["penalties"][-1].keys() == {f"train/penalty/{name}" for name in ("l2_sp", "ewc", "kl")}
+    for both, one in zip(ours["penalties"], alone["penalties"], strict=True):
+        assert both == pytest.approx(one, rel=1e-4, abs=1e-6)
+    assert all(value > 1e-4 for value in alone["penalties"][-1].values())
+    torch.testing.assert_close(ours["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
+
+
 def test_two_ranks_with_unequal_counts_of_examples_score_as_one_process(tmp_path: Path) -> None:
     came_to: dict[int, list[dict[str, object]]] = {}
     for ranks in (1, 2):
@@ -79,7 +94,7 @@ def test_two_ranks_with_unequal_counts_of_examples_score_as_one_process(tmp_path
         folder.mkdir()
         done = subprocess.run(
             [sys.executable, str(PROGRAM.with_name("scoring_ranks.py")), str(folder), str(ranks)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent)},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH},
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -1,15 +1,17 @@
 """A program: trains a tiny model on ranks of its own and keeps each step's loss and the weights.
 
-python two_ranks.py FILE RANKS MICRO_BATCH_TOKENS DROPOUT [STEP_OUT_OF_MEMORY]
+python two_ranks.py FILE RANKS MICRO_BATCH_TOKENS DROPOUT [STEP_OUT_OF_MEMORY] [penalties]
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny_models import collator_of, packing, prompt_of, rows_for, tiny
+from tiny_penalties import run_of
 from tiny_tasks import make_task
 from tiny_training import LR, module_of
 from torch import Tensor
@@ -24,6 +26,10 @@ from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loss import loss_sum
 from forgetmenot.method.lora import Lora
 from forgetmenot.model.facts import ModelFacts
+from forgetmenot.regularizer.base import Penalty, TokenPenalty
+from forgetmenot.regularizer.ewc import EWC
+from forgetmenot.regularizer.kl import KL
+from forgetmenot.regularizer.l2_sp import L2SP
 from forgetmenot.trainer import build_trainer
 
 LENGTHS = [
@@ -69,6 +75,17 @@ def adapted(model: PreTrainedModel, *, dropout: float) -> PreTrainedModel:
     return method.apply(model).requires_grad_(True).train()
 
 
+def penalties(model: PreTrainedModel) -> dict[str, Penalty | TokenPenalty]:
+    """Returns one of each kind, around the untrained model."""
+    run = replace(run_of("llama"), collator=collator_of(base(), packs=True))
+    chosen = (
+        L2SP(name="l2_sp", weight=0.5),
+        EWC(name="ewc", weight=2.0, source="samples", num_examples=6, max_tokens=5),
+        KL(name="kl", weight=1.0, reference=None, positions="all"),
+    )
+    return {regularizer.name: regularizer.prepare(model, run) for regularizer in chosen}
+
+
 def data(micro_batch_tokens: int) -> AdaptationData:
     """Returns the examples as training data."""
     pairs = [(prompt_of(row).tolist(), row.labels[row.labels != IGNORE_INDEX].tolist()) for row in examples()]
@@ -85,13 +102,16 @@ def data(micro_batch_tokens: int) -> AdaptationData:
 
 
 class Kept(Callback):
-    """Keeps the loss of every step."""
+    """Keeps the loss of every step, and each penalty."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
+        self.penalties: list[dict[str, float]] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.losses.append(logged["train/loss"])
+        self.penalties.append({name: value for name, value in logged.items() if name.startswith("train/penalty/")})
 
 
 def running_short(rank: int, *, at_step: int, module: LightningModule) -> None:
@@ -112,9 +132,13 @@ def main() -> None:
     file, ranks, micro_batch_tokens = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     training = data(micro_batch_tokens)
-    module = module_of(adapted(packing(base()), dropout=float(sys.argv[4])), "llama", total_steps=STEPS)
-    if len(sys.argv) > 5:
-        running_short(ranks - 1, at_step=int(sys.argv[5]), module=module)
+    model = adapted(packing(base()), dropout=float(sys.argv[4]))
+    held = penalties(model) if "penalties" in sys.argv[5:] else {}
+    training.comparisons = [penalty.comparison for penalty in held.values() if isinstance(penalty, TokenPenalty)]
+    module = module_of(model, "llama", penalties=held, total_steps=STEPS)
+    for step in sys.argv[5:]:
+        if step.isdigit():
+            running_short(ranks - 1, at_step=int(step), module=module)
     kept = Kept()
     values = {
         "accelerator": "cpu",
@@ -129,9 +153,8 @@ def main() -> None:
     trainer.fit(module, training)
     if trainer.is_global_zero:
         weights = {name: p.detach().clone() for name, p in module.model.named_parameters()}
-        torch.save(
-            {"losses": kept.losses, "weights": weights, "micro_batch_tokens": training.plan.micro_batch_tokens}, file
-        )
+        came_to = {"losses": kept.losses, "penalties": kept.penalties, "weights": weights}
+        torch.save({**came_to, "micro_batch_tokens": training.plan.micro_batch_tokens}, file)
 
 
 if __name__ == "__main__":

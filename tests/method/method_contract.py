@@ -1,6 +1,7 @@
 """What every method promises, as tests that the test of each method inherits."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import collator_of, facts_of, prompt_of, rows_for, tiny, word_tokenizer
+from tiny_models import CONFIGS, collator_of, facts_of, prompt_of, rows_for, tiny, word_tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
@@ -22,7 +23,6 @@ from forgetmenot.model.packing import use_packed_attention
 
 FAMILIES = [*("llama", "t5"), *(pytest.param(family, marks=pytest.mark.slow) for family in ("gpt2", "gemma", "gemma3"))]
 """What every promise is tried with: one causal model and one encoder-decoder each time, the rest among slow tests."""
-CAUSAL = [family for family in FAMILIES if family != "t5"]
 LENGTHS = [(7, 3), (3, 4), (12, 2)]
 NEW_TOKENS = 6
 
@@ -53,11 +53,16 @@ def own_collator(method: Method, family: str) -> Collator:
     return collator_of(tiny(family), virtual_tokens=method.virtual_tokens)
 
 
+def reads_both_ways(family: str) -> bool:
+    """Tells whether a family is an encoder-decoder."""
+    return bool(CONFIGS[family].is_encoder_decoder)
+
+
 def loaded_plainly(method: Method, family: str, folder: Path) -> PreTrainedModel | PeftModel:
     """Returns what transformers and peft alone make of the folder that the method wrote."""
     if method.freezes_base:
         return PeftModel.from_pretrained(tiny(family), folder).eval()
-    auto = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
+    auto = AutoModelForSeq2SeqLM if reads_both_ways(family) else AutoModelForCausalLM
     return auto.from_pretrained(folder).eval()
 
 
@@ -101,6 +106,15 @@ class MethodContract(ABC):
     """Inherited by the test of every method."""
 
     starts_as_the_base: ClassVar[bool] = True
+    families: ClassVar[Sequence[str | tuple]] = FAMILIES  # a marked one is pytest's tuple of values and marks
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Tries a test that takes a `family` with each of `families`, and one that takes a `causal` with those."""
+        given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+        causal = [each for each in self.families if not reads_both_ways(each if isinstance(each, str) else each[0][0])]
+        for name, families in (("family", self.families), ("causal", causal)):
+            if name in metafunc.fixturenames and name not in given:
+                metafunc.parametrize(name, families)
 
     @abstractmethod
     def method(self) -> Method:
@@ -110,7 +124,6 @@ class MethodContract(ABC):
     def learns(self, name: str) -> bool:
         """Tells whether the method learns the parameter of that name."""
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_a_fresh_method_leaves_the_output_unchanged(self, family: str) -> None:
         if not self.starts_as_the_base:
             pytest.skip("its start changes the output by construction")
@@ -123,7 +136,6 @@ class MethodContract(ABC):
         torch.testing.assert_close(our_loss(model, self.method(), family, rows), expected, rtol=1e-5, atol=1e-5)
         assert our_answers(model, self.method(), family, prompts) == [plain_answer(base, p) for p in prompts]
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_only_its_parameters_get_gradients(self, family: str) -> None:
         model = adapted(self.method(), family)
         batch = own_collator(self.method(), family).rows(rows_for(model, LENGTHS))
@@ -134,7 +146,6 @@ class MethodContract(ABC):
         assert given == {name for name, _ in model.named_parameters() if self.learns(name)}
         assert given == {name for name, p in model.named_parameters() if p.requires_grad}
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_training_lowers_the_loss_on_causal_and_seq2seq(self, family: str) -> None:
         rows = rows_for(tiny(family), LENGTHS)
 
@@ -143,7 +154,6 @@ class MethodContract(ABC):
 
         assert after < before
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_training_leaves_every_weight_that_is_not_its_own(self, family: str) -> None:
         start = adapted(self.method(), family).state_dict()
         changed = {name for name, p in trained(self.method(), family).named_parameters() if not p.equal(start[name])}
@@ -151,7 +161,6 @@ class MethodContract(ABC):
         assert changed
         assert all(self.learns(name) for name in changed)
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_saved_and_loaded_with_plain_libraries_it_has_the_same_loss(self, family: str, tmp_path: Path) -> None:
         model = trained(self.method(), family)
         rows = rows_for(tiny(family), LENGTHS, seed=5)
@@ -164,7 +173,6 @@ class MethodContract(ABC):
         torch.testing.assert_close(alone, [plain_loss(plain, row) for row in rows], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(padded, torch.stack(alone).sum(), rtol=1e-5, atol=1e-5)
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_saved_and_loaded_with_plain_libraries_it_answers_the_same(self, family: str, tmp_path: Path) -> None:
         model = trained(self.method(), family)
         prompts = [prompt_of(row) for row in rows_for(tiny(family), LENGTHS, seed=5)]
@@ -176,7 +184,6 @@ class MethodContract(ABC):
         assert our_answers(model, self.method(), family, prompts) == expected
         assert [our_answers(model, self.method(), family, [prompt])[0] for prompt in prompts] == expected
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_saved_and_loaded_by_itself_it_has_the_same_loss_and_answers(self, family: str, tmp_path: Path) -> None:
         model = trained(self.method(), family)
         rows = rows_for(tiny(family), LENGTHS, seed=5)
@@ -189,7 +196,6 @@ class MethodContract(ABC):
         torch.testing.assert_close(our_loss(loaded, self.method(), family, rows), expected, rtol=1e-6, atol=1e-6)
         assert our_answers(loaded, self.method(), family, prompts) == our_answers(model, self.method(), family, prompts)
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_its_change_is_the_norm_of_what_plain_libraries_add_to_the_base(self, family: str, tmp_path: Path) -> None:
         model, base = trained(self.method(), family), tiny(family)
         self.method().save(model, tmp_path / "saved")
@@ -203,16 +209,15 @@ class MethodContract(ABC):
         assert self.method().distance(model, base) == pytest.approx((squares / whole) ** 0.5, rel=1e-3, abs=1e-6)
         assert self.method().change(adapted(self.method(), family), base) == 0
 
-    @pytest.mark.parametrize("family", CAUSAL)
-    def test_packed_rows_have_the_loss_and_gradient_of_padded_ones(self, family: str) -> None:
-        padded, packed = trained(self.method(), family), trained(self.method(), family)
+    def test_packed_rows_have_the_loss_and_gradient_of_padded_ones(self, causal: str) -> None:
+        padded, packed = trained(self.method(), causal), trained(self.method(), causal)
         use_packed_attention(packed)
-        rows = rows_for(tiny(family), LENGTHS, seed=5)
+        rows = rows_for(tiny(causal), LENGTHS, seed=5)
 
         for model, packs in ((padded, False), (packed, True)):
-            collator = replace(own_collator(self.method(), family), packs=packs)
+            collator = replace(own_collator(self.method(), causal), packs=packs)
             model.zero_grad()
-            loss_sum(model, collator.rows(rows), facts_of(tiny(family))).backward()
+            loss_sum(model, collator.rows(rows), facts_of(tiny(causal))).backward()
 
         gradients = [
             torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -220,7 +225,6 @@ class MethodContract(ABC):
         ]
         assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[0].norm()
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_what_learns_is_fp32_also_over_a_base_in_bf16(self, family: str) -> None:
         if not self.method().freezes_base:
             pytest.skip("its base is never held in bf16")
@@ -234,7 +238,6 @@ class MethodContract(ABC):
         assert {p.dtype for p in learned} == {torch.float32}
         assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
 
-    @pytest.mark.parametrize("family", FAMILIES)
     def test_merged_it_is_the_bases_own_class_and_answers_the_same_or_says_why_not(self, family: str) -> None:
         if self.method().unmergeable is not None:
             with pytest.raises(ValueError, match=f"got {self.method().name}: {self.method().unmergeable}"):
@@ -250,8 +253,8 @@ class MethodContract(ABC):
         torch.testing.assert_close(sum(plain_loss(plain, row) for row in rows), expected[0], rtol=1e-5, atol=1e-5)
         assert [plain_answer(plain, prompt) for prompt in prompts] == expected[1]
 
-    def test_it_saves_safetensors_and_no_pickle(self, tmp_path: Path) -> None:
-        self.method().save(adapted(self.method(), "llama"), tmp_path / "saved")
+    def test_it_saves_safetensors_and_no_pickle(self, causal: str, tmp_path: Path) -> None:
+        self.method().save(adapted(self.method(), causal), tmp_path / "saved")
 
         suffixes = {path.suffix for path in (tmp_path / "saved").iterdir()}
 

@@ -1,8 +1,13 @@
 """A model's layers, found by structure and not by family."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
+
+_NORM_NAMES = ("RMSNorm", "LayerNorm")  # how families end the names of norms that they write themselves
 
 
 def linear_layers(model: nn.Module) -> list[str]:
@@ -10,8 +15,60 @@ def linear_layers(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)]
 
 
+def check_linear_layers(model: nn.Module, wanted: Sequence[str], *, key: str, other: str) -> None:
+    """Raises ValueError where a name of `wanted`, the value of `key`, ends none of a linear layer's.
+
+    `other` is what may stand there in place of names.
+    """
+    layers = linear_layers(model)
+    for target in wanted:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            raise ValueError(f"{key} must be [{other}] or names of linear layers ({last_names(layers)}), got {target}")
+
+
+def last_names(layers: Sequence[str]) -> str:
+    """Returns the last parts of full names, each once, to be shown to people."""
+    return ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+
+
 def table_weights(model: nn.Module) -> list[Tensor]:
     """Returns the weights that have a row a token: embeddings, soft prompts and the output head."""
     weights = [layer.weight for layer in model.modules() if isinstance(layer, nn.Embedding)]
     heads = [layer.get_output_embeddings() for layer in model.modules() if isinstance(layer, PreTrainedModel)]
     return [*weights, *(head.weight for head in heads if head is not None)]
+
+
+def blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """Returns the blocks in order, an encoder-decoder's of its decoder; raises ValueError where none are found."""
+    return list(_stack(model)[1])
+
+
+def final_norms(model: PreTrainedModel) -> list[nn.Module]:
+    """Returns the normalization between the last block and the output head; none where a family has none there."""
+    holder, _ = _stack(model)
+    return [layer for name, layer in holder.named_children() if _is_norm(layer) and "emb" not in name]
+
+
+def norms(model: nn.Module) -> list[nn.Module]:
+    """Returns all normalization layers: torch's own, and families' own by the ends of their classes' names."""
+    return [layer for layer in model.modules() if _is_norm(layer)]
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm) or type(layer).__name__.endswith(_NORM_NAMES)
+
+
+def _stack(model: PreTrainedModel) -> tuple[nn.Module, nn.ModuleList]:
+    """Returns the module that runs the blocks, and the list of them."""
+    for holder in model.get_decoder().modules():
+        for children in holder.children():
+            if isinstance(children, nn.ModuleList) and len(children) and _all_blocks(children):
+                return holder, children
+    raise ValueError(
+        "method must be one that needs no list of blocks for a model whose blocks are not known, "
+        f"got {model.config.model_type}"
+    )
+
+
+def _all_blocks(layers: nn.ModuleList) -> bool:
+    return all(isinstance(layer, GradientCheckpointingLayer) for layer in layers)

@@ -68,9 +68,18 @@ CONFIGS: Mapping[str, PretrainedConfig] = {
 }  # fmt: skip
 
 
-def tiny(family: str, *, seed: int = 0) -> PreTrainedModel:
-    """Returns a random fp32 model of a few thousand parameters, not in training mode."""
-    config = type(CONFIGS[family]).from_dict(CONFIGS[family].to_dict())
+WIDE: Mapping[str, Mapping[str, int]] = {
+    "llama": {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32},
+    "gemma": {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32},
+    "gpt2": {"n_embd": 64},
+    "t5": {"d_model": 64, "d_kv": 32, "d_ff": 128},
+}
+"""Sizes of families in multiples of the 64 weights that share a scale in 4 bits."""
+
+
+def tiny(family: str, *, seed: int = 0, sizes: Mapping[str, int] | None = None) -> PreTrainedModel:
+    """Returns a random fp32 model of a few thousand parameters, not in training mode; `sizes` makes it wider."""
+    config = type(CONFIGS[family]).from_dict({**CONFIGS[family].to_dict(), **(sizes or {})})
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(seed)

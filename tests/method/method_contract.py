@@ -4,13 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import CONFIGS, collator_of, facts_of, prompt_of, rows_for, tiny, word_tokenizer
+from tiny_models import CONFIGS, WIDE, collator_of, facts_of, model_at, prompt_of, rows_for, tiny, word_tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
@@ -19,6 +20,7 @@ from forgetmenot.data.types import Encoded
 from forgetmenot.generate import answer
 from forgetmenot.loss import loss_sum
 from forgetmenot.method.base import Method
+from forgetmenot.model.load import load, read_config
 from forgetmenot.model.packing import use_packed_attention
 
 FAMILIES = [*("llama", "t5"), *(pytest.param(family, marks=pytest.mark.slow) for family in ("gpt2", "gemma", "gemma3"))]
@@ -27,9 +29,22 @@ LENGTHS = [(7, 3), (3, 4), (12, 2)]
 NEW_TOKENS = 6
 
 
+def base_of(method: Method, family: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Returns a tiny model held as the method wants it."""
+    return tiny(family).to(dtype) if method.quantization is None else quantized(family, dtype=dtype)
+
+
+def quantized(family: str, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Returns a model of 64 wide layers that are in 4 bits."""
+    with TemporaryDirectory() as folder:
+        tiny(family, sizes=WIDE[family]).save_pretrained(folder)
+        model = model_at(folder)
+        return load(model, config=read_config(model), dtype=dtype, seed=0, quantization="nf4").eval()
+
+
 def adapted(method: Method, family: str) -> PreTrainedModel:
     """Returns a tiny model with the method applied, always the same."""
-    base = tiny(family)
+    base = base_of(method, family)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return method.apply(base)
@@ -61,7 +76,7 @@ def reads_both_ways(family: str) -> bool:
 def loaded_plainly(method: Method, family: str, folder: Path) -> PreTrainedModel | PeftModel:
     """Returns what transformers and peft alone make of the folder that the method wrote."""
     if method.freezes_base:
-        return PeftModel.from_pretrained(tiny(family), folder).eval()
+        return PeftModel.from_pretrained(base_of(method, family), folder).eval()
     auto = AutoModelForSeq2SeqLM if reads_both_ways(family) else AutoModelForCausalLM
     return auto.from_pretrained(folder).eval()
 
@@ -70,8 +85,13 @@ def merged_plainly(method: Method, family: str, folder: Path) -> PreTrainedModel
     """Returns the model of plain transformers whose weights have taken in what the method learned, if they can."""
     if not method.freezes_base:
         return loaded_plainly(method, family, folder)
-    loaded = PeftModel.from_pretrained(tiny(family), folder)
+    loaded = PeftModel.from_pretrained(exact(base_of(method, family)), folder)
     return loaded.get_base_model() if method.virtual_tokens else loaded.merge_and_unload()
+
+
+def exact(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns a model of plain weights: what a quantized one stands for."""
+    return model.dequantize() if getattr(model, "is_quantized", False) else model
 
 
 def our_loss(model: PreTrainedModel, method: Method, family: str, rows: list[Encoded]) -> Tensor:
@@ -127,7 +147,7 @@ class MethodContract(ABC):
     def test_a_fresh_method_leaves_the_output_unchanged(self, family: str) -> None:
         if not self.starts_as_the_base:
             pytest.skip("its start changes the output by construction")
-        base, model = tiny(family), adapted(self.method(), family)
+        base, model = base_of(self.method(), family), adapted(self.method(), family)
         rows = rows_for(base, LENGTHS)
         prompts = [prompt_of(row) for row in rows]
 
@@ -189,7 +209,7 @@ class MethodContract(ABC):
         rows = rows_for(tiny(family), LENGTHS, seed=5)
         prompts = [prompt_of(row) for row in rows]
         self.method().save(model, tmp_path / "saved")
-        loaded = self.method().load(tiny(family), tmp_path / "saved").eval()
+        loaded = self.method().load(base_of(self.method(), family), tmp_path / "saved").eval()
 
         expected = our_loss(model, self.method(), family, rows)
 
@@ -197,12 +217,13 @@ class MethodContract(ABC):
         assert our_answers(loaded, self.method(), family, prompts) == our_answers(model, self.method(), family, prompts)
 
     def test_its_change_is_the_norm_of_what_plain_libraries_add_to_the_base(self, family: str, tmp_path: Path) -> None:
-        model, base = trained(self.method(), family), tiny(family)
+        model, base = trained(self.method(), family), base_of(self.method(), family)
         self.method().save(model, tmp_path / "saved")
         merged = merged_plainly(self.method(), family, tmp_path / "saved")
 
-        start, end = dict(base.named_parameters()), dict(merged.named_parameters())
-        squares = sum(float((end[name] - weight).double().square().sum()) for name, weight in start.items())
+        start = dict(exact(base_of(self.method(), family)).named_parameters())
+        end = dict(merged.named_parameters())
+        squares = sum(float((end[name] - weight).detach().double().square().sum()) for name, weight in start.items())
         whole = sum(float(weight.double().square().sum()) for weight in start.values())
 
         assert self.method().change(model, base) == pytest.approx(squares**0.5, rel=1e-3, abs=1e-6)
@@ -228,7 +249,7 @@ class MethodContract(ABC):
     def test_what_learns_is_fp32_also_over_a_base_in_bf16(self, family: str) -> None:
         if not self.method().freezes_base:
             pytest.skip("its base is never held in bf16")
-        model = self.method().apply(tiny(family).to(torch.bfloat16))
+        model = self.method().apply(base_of(self.method(), family, dtype=torch.bfloat16))
         rows = own_collator(self.method(), family).rows(rows_for(model, LENGTHS))
 
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -29,6 +29,7 @@ from forgetmenot.model.budget import micro_batch_tokens
 from forgetmenot.model.facts import ModelFacts, read_facts
 from forgetmenot.model.load import Model, empty_model, load_tokenizer, lr_scale, read_config
 from forgetmenot.model.options import check_liger, prepare
+from forgetmenot.model.quantize import check_quantization
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
@@ -157,6 +158,7 @@ def set_up(config: DictConfig) -> Setup:
     facts = read_facts(model, model_config)
     warn_of_a_full_head(facts, name=model.name)
     check_lengths(settings, facts, method=method, tasks=(target, *retained))
+    check_quantization(method.quantization, empty=empty_model(model, model_config), weights=model.weights)
     prepare(method.apply(empty_model(model, model_config)), model)  # what does not fit says so before weights are read
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
     setup = Setup(

@@ -69,9 +69,18 @@ def encode(setup: Setup) -> EncodedRun:
 
 
 def load_base(setup: Setup) -> PreTrainedModel:
-    """Returns the base model, its weights held as the method wants them."""
+    """Returns the base model, its weights held as the method wants them.
+
+    So a base that is adapted in 4 bits is scored in 4 bits, too: before and after differ by what was learned alone.
+    """
     dtype = base_dtype(setup.precision, freezes_base=setup.method.freezes_base)
-    model = load(setup.model, config=setup.model_config, dtype=dtype, seed=setup.settings.seed)
+    model = load(
+        setup.model,
+        config=setup.model_config,
+        dtype=dtype,
+        seed=setup.settings.seed,
+        quantization=setup.method.quantization,
+    )
     if setup.packs:
         use_packed_attention(model)
     if setup.liger:
@@ -205,6 +214,7 @@ def _keys(setup: Setup, rows: EncodedRun, trainer: Trainer, *, hardware: Hardwar
         "weights": weights,
         "model": {name: value for name, value in asdict(setup.model).items() if name not in ("name", "lr_scale")},
         "held_in": str(base_dtype(setup.precision, freezes_base=setup.method.freezes_base)),
+        "quantization": setup.method.quantization,
         "hardware": hardware,
         "packs": setup.packs,
         "liger": setup.liger,

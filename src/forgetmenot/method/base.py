@@ -5,10 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from forgetmenot.model.quantize import Quantization, dense_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Method(ABC):
         return 0
 
     @property
-    def quantization(self) -> Literal["nf4"] | None:
+    def quantization(self) -> Quantization | None:
         """What the frozen base's linear layers are held in; None: as they are."""
         return None
 
@@ -69,7 +71,7 @@ class Method(ABC):
 
     def distance(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
         """Returns that norm over the norm of all the base's weights."""
-        return self.change(model, base) / norm(base.parameters())
+        return self.change(model, base) / norm(dense_weights(base))
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
         """Returns the plain model that answers as the adapted `model` does, which is used up.

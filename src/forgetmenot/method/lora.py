@@ -1,22 +1,26 @@
-"""LoRA: a low-rank update of linear layers, through peft (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
+"""LoRA and its kin: a low-rank update of linear layers, through peft.
 
-Shapes: R rank, I and O what a layer takes and gives.
+LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685. rsLoRA: Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
+DoRA: Liu et al. 2024, https://arxiv.org/abs/2402.09353. PiSSA: pissa.py. QLoRA: Dettmers et al. 2023,
+https://arxiv.org/abs/2305.14314.
 """
 
-import math
 from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear, LoraLayer
 from peft.utils import load_peft_weights
+from torch import nn
 from transformers import PreTrainedModel
 
-from forgetmenot.method.base import Method
-from forgetmenot.model.layers import linear_layers
-
-_ADAPTER = "default"  # peft's name for an adapter that got none
+from forgetmenot.method.base import Method, norm
+from forgetmenot.method.lora_layers import ADAPTER, decomposed_change, factors, product_norm, set_magnitudes
+from forgetmenot.method.pissa import change_factors, save_as_plain_lora, split_plain_lora, start_at_principal_values
+from forgetmenot.model.layers import check_linear_layers, inputs, linear_layers, outputs
+from forgetmenot.model.quantize import Quantization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,14 @@ class Lora(Method):
     alpha: float
     dropout: float
     target_modules: tuple[str, ...]
+    rank_stabilized: bool = False
+    """Whether the update is scaled by alpha / sqrt(rank), so that higher ranks learn as fast (rsLoRA)."""
+    decomposed: bool = False
+    """Whether the norm of each row is learned apart from its direction (DoRA)."""
+    start: Literal["zero", "pissa"] = "zero"
+    """What B A is at first: 0, or the largest singular values of W, taken out of it (PiSSA)."""
+    quantize: Quantization | None = None
+    """What W is held in; None: as the base is (QLoRA)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,62 +52,90 @@ class Lora(Method):
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if not self.target_modules:
             raise ValueError("target_modules must be [all-linear] or names of layers, got none")
+        if self.decomposed and self.start != "zero":
+            raise ValueError(f"start must be zero with decomposed=true, got {self.start}")
+        if self.quantize is not None and (self.decomposed or self.start != "zero"):
+            other = "decomposed=true" if self.decomposed else f"start={self.start}"
+            raise ValueError(f"quantize must be null with {other}, which needs exact base weights, got {self.quantize}")
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """What the base's linear layers are held in."""
+        return self.quantize
 
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Returns peft's model; a fresh one answers as the base does, since B starts at 0."""
-        encoder_decoder = model.config.is_encoder_decoder
-        every_layer = self.target_modules == ("all-linear",)
-        if not every_layer:
-            self._check_targets(model)
+        """Returns peft's model; a fresh one answers as the base does."""
+        if self.target_modules != ("all-linear",):
+            check_linear_layers(model, self.target_modules, key="method.target_modules", other="all-linear")
         self._check_rank(model)
+        adapted = self._adapted(model)
+        if self.start == "pissa":
+            start_at_principal_values(adapted)
+        return adapted
+
+    def _adapted(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Returns peft's model with B at 0."""
+        encoder_decoder = model.config.is_encoder_decoder
         config = LoraConfig(
             task_type=TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM,
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft declares int but divides it by r: any number works
             lora_dropout=self.dropout,
-            target_modules="all-linear" if every_layer else list(self.target_modules),
+            target_modules="all-linear" if self.target_modules == ("all-linear",) else list(self.target_modules),
+            use_rslora=self.rank_stabilized,
+            use_dora=self.decomposed,
         )
         # peft's wrapper is no PreTrainedModel, but passes on to the base whatever it does not have itself
-        return cast(PreTrainedModel, get_peft_model(model, config))
-
-    def _check_targets(self, model: PreTrainedModel) -> None:
-        layers = linear_layers(model)
-        for target in self.target_modules:
-            if not any(name == target or name.endswith(f".{target}") for name in layers):
-                known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
-                raise ValueError(
-                    f"method.target_modules must be [all-linear] or names of linear layers ({known}), got {target}"
-                )
+        adapted = cast(PreTrainedModel, get_peft_model(model, config))
+        if self.decomposed:
+            for layer in _lora_layers(adapted):
+                set_magnitudes(layer)
+        return adapted
 
     def _check_rank(self, model: PreTrainedModel) -> None:
-        widths = [min(model.get_parameter(f"{name}.weight").shape) for name in linear_layers(model)]
-        if self.rank > max(widths):
-            raise ValueError(f"method.rank must be at most {max(widths)}, the model's widest layer, got {self.rank}")
+        layers = [model.get_submodule(name) for name in linear_layers(model)]
+        widest = max(min(inputs(layer), outputs(layer)) for layer in layers)
+        if self.rank > widest:
+            raise ValueError(f"method.rank must be at most {widest}, the model's widest layer, got {self.rank}")
 
     def change(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
-        """Returns the norm of all scale B A, without forming one: |B A|^2 is the sum of (B'B) * (A A') by elements."""
-        squares = 0.0
-        for layer in model.modules():
-            if isinstance(layer, LoraLayer):
-                pair = (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER])
-                a_RI, b_OR = (weights.get_parameter("weight").detach().float() for weights in pair)
-                squares += layer.scaling[_ADAPTER] ** 2 * float(((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum())
-        return math.sqrt(squares)
+        """Returns the norm of what is added to all W: of scale B A without forming it, of DoRA layer by layer."""
+        return hypot(*(self._layer_change(layer) for layer in _lora_layers(model)))
+
+    def _layer_change(self, layer: LoraLayer) -> float:
+        if self.decomposed:
+            assert isinstance(layer, Linear)
+            return norm([decomposed_change(layer)])
+        if self.start == "pissa":
+            assert isinstance(layer, Linear)
+            a_RI, b_OR = change_factors(layer)
+        else:
+            a_RI, b_OR = factors(layer)
+        return float(layer.scaling[ADAPTER]) * product_norm(b_OR, a_RI)
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
         """Returns the base with scale B A added to its weights; raises ValueError where that is no number."""
         return cast(PreTrainedModel, cast(PeftModel, model).merge_and_unload(safe_merge=True))
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Writes the adapter in peft's layout."""
-        model.save_pretrained(folder)
+        """Writes the adapter in peft's layout; of a quantized base, too, nothing else is written."""
+        if self.start == "pissa":
+            save_as_plain_lora(cast(PeftModel, model), folder)
+        else:
+            model.save_pretrained(folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """Returns the base `model` with the adapter of `folder`."""
-        adapted = self.apply(model)
+        adapted = self._adapted(model)
         learned = load_peft_weights(str(folder), device="cpu")
+        if self.start == "pissa":
+            learned = split_plain_lora(adapted, learned)
         loaded = set_peft_model_state_dict(adapted, learned)
         _, unknown = cast(tuple[list[str], list[str]], loaded)  # missing and unexpected keys
         if unknown:
             raise ValueError(f"{folder} must hold an adapter of this method and model, got weights for {unknown[0]}")
         return adapted
+
+
+def _lora_layers(model: nn.Module) -> list[LoraLayer]:
+    return [layer for layer in model.modules() if isinstance(layer, LoraLayer)]

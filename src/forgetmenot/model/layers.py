@@ -15,6 +15,16 @@ def linear_layers(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)]
 
 
+def inputs(layer: nn.Module) -> int:
+    """Returns how many values a linear layer takes; the shape of a quantized one's weight does not tell."""
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.get_parameter("weight").shape[0]
+
+
+def outputs(layer: nn.Module) -> int:
+    """Returns how many values a linear layer gives."""
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.get_parameter("weight").shape[1]
+
+
 def check_linear_layers(model: nn.Module, wanted: Sequence[str], *, key: str, other: str) -> None:
     """Raises ValueError where a name of `wanted`, the value of `key`, ends none of a linear layer's.
 

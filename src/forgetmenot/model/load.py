@@ -20,6 +20,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from forgetmenot.model.quantize import Quantization, keep_layout, quantization_config
+
 _UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, ZeroDivisionError,
     SafetensorError, StrictDataclassError,
@@ -114,9 +116,20 @@ def load_tokenizer(model: Model, *, embedding_rows: int) -> PreTrainedTokenizerB
     return tokenizer
 
 
-def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
-    """Returns the model with its weights in `dtype`; `weights: random` draws them by `seed`."""
+def load(
+    model: Model,
+    *,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    seed: int,
+    quantization: Quantization | None = None,
+) -> PreTrainedModel:
+    """Returns the model with its weights in `dtype`, linear layers in `quantization`.
+
+    `weights: random` draws them by `seed`.
+    """
     if model.weights == "random":
+        assert quantization is None, "what is drawn cannot be quantized, and was refused"
         draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -136,6 +149,7 @@ def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: in
             attn_implementation=_attention(model),
             trust_remote_code=model.trust_remote_code,
             output_loading_info=True,
+            **(_quantized(quantization, empty=empty_model(model, config), dtype=dtype) if quantization else {}),
         )
     except _UNREADABLE as error:
         raise ValueError(
@@ -144,7 +158,15 @@ def load(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: in
     if info["missing_keys"]:  # transformers would draw them at random
         first = min(info["missing_keys"])
         raise ValueError(f"model.path must hold all weights of the model, got {model.path} without {first}")
+    if quantization is not None:
+        keep_layout(loaded)
     return loaded
+
+
+def _quantized(quantization: Quantization, *, empty: PreTrainedModel, dtype: torch.dtype) -> dict[str, object]:
+    """Returns how linear layers are quantized, on the CPU: the Trainer moves the model to where it computes."""
+    chosen = quantization_config(quantization, empty=empty, dtype=dtype)
+    return {"quantization_config": chosen, "device_map": {"": "cpu"}}
 
 
 def lr_scale(model: Model, *, parameters: int) -> float:

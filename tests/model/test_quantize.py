@@ -1,0 +1,89 @@
+"""A base in 4 bits: its values by hand, its size, and what is refused before weights are read."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from method_contract import quantized
+from tiny_models import WIDE, tiny
+from torch import nn
+
+from forgetmenot.model.quantize import check_quantization, dense, dense_weights, exact_layers
+
+NF4 = (-1.0, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0.0, 0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626,
+       0.7230, 1.0)  # fmt: skip  # appendix E of the paper, to four digits
+
+needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the extra `quantize`")
+
+
+@needs_bitsandbytes
+def test_a_linear_weight_becomes_the_nearest_of_16_values_times_the_largest_of_64() -> None:
+    exact, held = tiny("llama", sizes=WIDE["llama"]), quantized("llama", dtype=torch.float32)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    blocks = exact.get_parameter(name).detach().reshape(-1, 64)
+    scales = blocks.abs().amax(dim=1, keepdim=True)
+    values = torch.tensor(NF4)
+
+    nearest = values[(blocks[..., None] / scales[..., None] - values).abs().argmin(-1)] * scales
+
+    held_weights = dense(held.get_parameter(name)).detach().reshape(-1, 64)
+    close = torch.isclose(held_weights, nearest, rtol=0.02, atol=0)  # scales are held in 8 bits themselves
+    assert close.float().mean() > 0.999  # a weight may lie just between two values
+
+
+@needs_bitsandbytes
+def test_embeddings_norms_and_head_stay_as_they_are() -> None:
+    exact, held = tiny("llama", sizes=WIDE["llama"]), quantized("llama", dtype=torch.float32)
+
+    kept = {name for name, weight in exact.named_parameters() if weight.shape == held.get_parameter(name).shape}
+
+    linear = {f"{name}.weight" for name, layer in exact.named_modules() if isinstance(layer, nn.Linear)}
+    assert kept == {name for name, _ in exact.named_parameters()} - (linear - {"lm_head.weight"})
+    assert all(exact.get_parameter(name).equal(held.get_parameter(name)) for name in kept)
+
+
+@needs_bitsandbytes
+def test_dense_weights_have_the_shapes_of_the_exact_ones() -> None:
+    exact, held = tiny("llama", sizes=WIDE["llama"]), quantized("llama", dtype=torch.float32)
+
+    assert [weight.shape for weight in dense_weights(held)] == [weight.shape for weight in exact.parameters()]
+
+
+@needs_bitsandbytes
+def test_a_model_answers_the_same_after_a_pass_that_it_was_evaluated_in() -> None:
+    held = quantized("llama", dtype=torch.float32).eval()
+    ids = torch.arange(4, 12)[None]
+
+    with torch.no_grad():
+        first, second = held(input_ids=ids).logits, held(input_ids=ids).logits
+
+    assert first.equal(second)
+
+
+def test_layers_whose_rows_end_within_a_block_stay_as_they_are() -> None:
+    model = tiny("llama", sizes={**WIDE["llama"], "intermediate_size": 96})
+
+    assert set(exact_layers(model)) == {"lm_head", *(f"model.layers.{i}.mlp.down_proj" for i in (0, 1))}
+
+
+def test_a_model_of_which_no_layer_would_be_quantized_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^method\.quantize must be null for .* no multiple of 64 .*, got nf4; "):
+        check_quantization("nf4", empty=tiny("llama"), weights="pretrained")
+
+
+def test_random_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^method\.quantize must be null with model\.weights=random, got nf4$"):
+        check_quantization("nf4", empty=tiny("llama"), weights="random")
+
+
+def test_without_bitsandbytes_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forgetmenot.model.quantize.find_spec", lambda name: None)
+
+    with pytest.raises(ValueError) as error:
+        check_quantization("nf4", empty=tiny("llama"), weights="pretrained")
+
+    assert str(error.value) == (
+        "method.quantize must be null where bitsandbytes is not installed, got nf4; "
+        "pip install 'forgetmenot-llm[quantize]' brings it"
+    )
+    check_quantization(None, empty=tiny("llama"), weights="random")

@@ -9,6 +9,7 @@ def make_task(name: str = "quiz", *, metric: str = "accuracy", **changes: object
         "name": name,
         "path": "unused",
         "prompt": None if metric == "loss" else "question",
+        "prompts": (),
         "completion": "answer",
         "separator": " ",
         "references": None,

@@ -52,6 +52,17 @@ def test_examples_are_rendered_in_file_order(tmp_path: Path) -> None:
     assert [example.completion for example in data.validation + data.test] == ["3!", "5!", "4!"]
 
 
+def test_each_training_example_draws_its_template_by_the_seed_and_scoring_takes_the_first(tmp_path: Path) -> None:
+    rows = [quiz(number) for number in range(40)]
+    path = write(tmp_path, train=rows, validation=rows[:9], test=rows[:9])
+    task = make_task(path=path, prompt=None, prompts=("A {question}", "B {question}", "C {question}"))
+    drawn = ["".join(e.prompt[0] for e in read_examples(task, seed=seed).train) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert set(drawn[0]) == set("ABC")
+    scored = read_examples(task, seed=0)
+    assert {example.prompt[0] for example in scored.validation + scored.test} == {"A"}
+
+
 def test_a_broken_record_is_named_by_file_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, train=[quiz(1), quiz(2), {"question": "?"}], validation=[quiz(3)], test=[quiz(4)])
     with pytest.raises(ValueError, match=r"train\.jsonl line 3: data\.completion names the column 'answer'"):

@@ -29,6 +29,19 @@ def test_a_template_fills_its_columns() -> None:
     assert (example.prompt, example.completion) == ("Quiz: Why?\n", "It is so")
 
 
+def test_of_several_templates_the_first_is_taken_unless_another_is_asked_for() -> None:
+    task = make_task(prompt=None, prompts=("{question}", "Say: {question}"), separator="")
+    asked = record(question="Why?", answer="So.")
+    assert [task.render(asked).prompt, task.render(asked, template=1).prompt] == ["Why?", "Say: Why?"]
+    assert task.answers
+
+
+def test_a_broken_template_of_several_is_named() -> None:
+    task = make_task(prompt=None, prompts=("{question}", "{qestion}"))
+    with pytest.raises(ValueError, match=r"^quiz\.jsonl line 7: data\.prompts\[1\] names the column 'qestion'"):
+        task.render(record(question="?", answer="!"), template=1)
+
+
 def test_braces_within_a_value_are_not_filled() -> None:
     example = make_task(prompt="{question}", separator="").render(record(question="{answer}", answer="no"))
     assert example.prompt == "{answer}"
@@ -95,6 +108,10 @@ def test_nothing_within_a_template_is_an_error() -> None:
         ({"metric": "choice_accuracy"}, "choices must list the completions where metric is choice_accuracy, got none"),
         ({"choices": ("yes",)}, "choices must be two or more different completions, got yes"),
         ({"choices": ("yes", "yes")}, "choices must be two or more different completions, got yes, yes"),
+        (
+            {"prompts": ("a", "b")},
+            r"prompts must be \[\] where prompt is given, got 2 of them; prompt=null ",
+        ),
         ({"prompt": None}, "metric must be loss or bits_per_byte where there is no prompt, got accuracy"),
     ],
 )

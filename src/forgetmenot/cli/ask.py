@@ -51,7 +51,9 @@ def run(config: DictConfig) -> None:
 
 def _asked(setup: Setup, prompt: str, *, max_new_tokens: int) -> ScoringSet:
     """Returns the prompt as one example, laid out as the run's own were; nothing of it is kept on disk."""
-    task = replace(setup.target.task, prompt="prompt", metric="accuracy", choices=(), max_new_tokens=max_new_tokens)
+    task = replace(
+        setup.target.task, prompt="prompt", prompts=(), metric="accuracy", choices=(), max_new_tokens=max_new_tokens
+    )
     example = Example(prompt=prompt + task.separator, completion=" ", references=("",))
     return scoring_set(task, [example], encoder=replace(setup.encoder, cache=None))
 

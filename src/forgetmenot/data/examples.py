@@ -43,23 +43,31 @@ class ScoringSet:
 
 
 def read_examples(task: Task, *, seed: int) -> TaskExamples:
-    """Returns all examples of `task`; raises ValueError naming file and line of the first that is broken."""
+    """Returns all examples of `task`, those to train on by templates that are drawn by `seed`.
+
+    Raises ValueError naming file and line of the first that is broken.
+    """
     records = read(task.path, seed=seed)
     columns = {column for split in records.values() for record in split for column in record.values}
     if task.references is not None and task.references not in columns:
         there = ", ".join(sorted(columns))
         raise ValueError(f"data.references must name a column of {task.path} ({there}), got {task.references}")
-    splits = {name: _render(task, split) for name, split in records.items()}
+    drawn = np.random.default_rng(seed).integers(len(task.templates) or 1, size=len(records["train"]))
+    splits = {
+        name: _render(task, split, templates=drawn if name == "train" else np.zeros(len(split), dtype=int))
+        for name, split in records.items()
+    }
     if not splits["test"]:
         raise ValueError(f"{task.path} must hold a test split, or a train split to take it from, got neither")
     return TaskExamples(task=task, train=splits["train"], validation=splits["validation"], test=splits["test"])
 
 
-def _render(task: Task, records: Sequence[Record]) -> tuple[Example, ...]:
+def _render(task: Task, records: Sequence[Record], *, templates: np.ndarray) -> tuple[Example, ...]:
     """Returns the examples of one split; where no record of it has references, completions are the references."""
     if not any(task.references in record.values for record in records):
         task = replace(task, references=None)
-    return tuple(task.render(record) for record in records)
+    pairs = zip(records, templates.tolist(), strict=True)
+    return tuple(task.render(record, template=template) for record, template in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)

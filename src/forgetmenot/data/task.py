@@ -38,6 +38,8 @@ class Task:
     name: str
     path: str
     prompt: str | None
+    prompts: tuple[str, ...]
+    """Several templates, of which each training example takes one and scoring the first; none beside `prompt`."""
     completion: str
     separator: str
     references: str | None
@@ -58,7 +60,11 @@ class Task:
             raise ValueError(f"max_validation must be at least 1, got {self.max_validation}")
         if not self.completion:
             raise ValueError("completion must be a template or a column's name, got ''")
-        if self.prompt is None and self.answers:
+        if self.prompt is not None and self.prompts:
+            raise ValueError(
+                f"prompts must be [] where prompt is given, got {len(self.prompts)} of them; prompt=null takes them"
+            )
+        if not self.templates and self.answers:
             raise ValueError(f"metric must be loss or bits_per_byte where there is no prompt, got {self.metric}")
         if self.metric == "choice_accuracy" and not self.choices:
             raise ValueError("choices must list the completions where metric is choice_accuracy, got none")
@@ -70,9 +76,18 @@ class Task:
         """Whether the task is scored by generated text; plain text has its loss alone."""
         return self.metric not in LOSSES
 
-    def render(self, record: Record) -> Example:
-        """Returns the record's prompt, completion and references; raises ValueError with its file and line."""
-        prompt = "" if self.prompt is None else _fill(self.prompt, record=record, key="data.prompt")
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """All templates of the prompt, the one that scoring takes first; plain text has none."""
+        return self.prompts if self.prompt is None else (self.prompt,)
+
+    def render(self, record: Record, *, template: int = 0) -> Example:
+        """Returns the record's prompt by one of the templates, its completion and its references.
+
+        Raises ValueError with file and line.
+        """
+        key = f"data.prompts[{template}]" if self.prompts else "data.prompt"
+        prompt = _fill(self.templates[template], record=record, key=key) if self.templates else ""
         completion = _fill(self.completion, record=record, key="data.completion")
         if self.answers and not prompt:
             raise ValueError(f"{record.place}: the prompt must not be empty where data.metric is {self.metric}")

@@ -1,13 +1,17 @@
 """A base in 4 bits: its values by hand, its size, and what is refused before weights are read."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 from method_contract import quantized
-from tiny_models import WIDE, tiny
+from tiny_models import WIDE, model_at, tiny
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from forgetmenot.model.layers import linear_layers
+from forgetmenot.model.load import load, read_config
 from forgetmenot.model.quantize import check_quantization, dense, dense_weights, exact_layers
 
 NF4 = (-1.0, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0.0, 0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626,
@@ -58,6 +62,31 @@ def test_a_model_answers_the_same_after_a_pass_that_it_was_evaluated_in() -> Non
         first, second = held(input_ids=ids).logits, held(input_ids=ids).logits
 
     assert first.equal(second)
+
+
+@needs_bitsandbytes
+@pytest.mark.slow
+def test_a_base_of_135_m_shrinks_to_0_43_of_bf16_and_its_quantized_layers_to_0_27(tmp_path: Path) -> None:
+    config = LlamaConfig(
+        hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, intermediate_size=1536,
+        vocab_size=49_152, tie_word_embeddings=True,
+    )  # fmt: skip  # SmolLM2-135M's
+    exact = LlamaForCausalLM(config).to(torch.bfloat16)
+    exact.save_pretrained(tmp_path)
+    model = model_at(tmp_path)
+
+    held = load(model, config=read_config(model), dtype=torch.bfloat16, seed=0, quantization="nf4")
+
+    linear = set(linear_layers(exact)) - {"lm_head"}
+    layers = [sum(size_of(each.get_submodule(name)) for name in linear) for each in (held, exact)]
+    head = size_of(exact.lm_head)  # the embeddings', named twice in a state dict
+    assert 0.25 <= layers[0] / layers[1] <= 0.27
+    assert 0.25 <= (size_of(held) - head) / (size_of(exact) - head) <= 0.43
+
+
+def size_of(module: nn.Module) -> int:
+    """Returns the bytes of all that a module holds, scales and tables of quantized weights among it."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
 def test_layers_whose_rows_end_within_a_block_stay_as_they_are() -> None:

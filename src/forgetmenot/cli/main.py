@@ -1,6 +1,7 @@
 """The console script: `forgetmenot COMMAND [KEY=VALUE ...]`. Nothing heavy is imported before a command runs."""
 
 import importlib
+import logging
 import sys
 
 from forgetmenot.config.app import quoted, run_app
@@ -36,6 +37,7 @@ def main() -> None:
 
 def run_command(command: str, *, arguments: list[str]) -> None:
     """Runs one command with its KEY=VALUE arguments; cli/<command>.py holds its story."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of what is optional when peft imports it
     for key in RAW_TEXT.get(command, ()):
         arguments = [quoted(word, key=key) for word in arguments]
     run_app(

@@ -12,6 +12,7 @@ def _no_weight_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("weights were read before the settings were checked")
 
     monkeypatch.setattr("forgetmenot.cli.wiring.load", refuse)
+    monkeypatch.setattr("forgetmenot.cli.penalties.load", refuse)
 
 
 def _refused(done: Finished, *parts: str) -> None:

@@ -12,8 +12,11 @@ def print_result(result: RunResult, *, folder: str, console: Console) -> None:
     """Prints a complete run's table and where it lies."""
     console.print(result_table(result))
     console.print(cost_sentence(result))
-    if result.reused:
-        console.print(f"The base's scores were known from an earlier run ({len(result.reused)} tasks).")
+    scores = [name for name in result.reused if name.startswith("before.")]
+    if scores:
+        console.print(f"The base's scores were known from an earlier run ({len(scores)} tasks).")
+    for name in result.reused[len(scores) :]:  # what penalties reused comes after
+        console.print(f"The {name.capitalize()} was known from an earlier run.")
     console.print(f"The run lies in {folder}", soft_wrap=True, markup=False)
 
 

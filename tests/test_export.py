@@ -1,6 +1,5 @@
 """A model's folder is written whole or not at all, and what cannot be merged is refused with the reason."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,12 +74,3 @@ def test_a_base_in_bf16_is_merged_in_fp32_so_that_small_changes_are_kept(tmp_pat
 def test_what_is_no_part_of_the_weights_is_refused_with_the_reason(choice: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^run must be one that can be merged into its base, got {choice}: {reason}"):
         check_mergeable(compose(f"method/{choice}"))  # type: ignore[arg-type]
-
-
-def test_an_adapter_over_a_base_in_4_bits_is_refused_since_its_answers_are_the_rounded_bases(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    check_mergeable(replace(LORA, rank=4))
-    monkeypatch.setattr(Lora, "quantization", property(lambda self: "nf4"))
-    with pytest.raises(ValueError, match="its base is held in nf4"):
-        check_mergeable(LORA)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from forgetmenot.method.base import Method
 from forgetmenot.model.load import Model, load, read_config
+from forgetmenot.model.quantize import dequantized
 
 DTYPE = torch.float32
 """What is written, whatever the base's file holds: a learned change is often smaller than bf16 can tell from nothing,
@@ -17,17 +18,17 @@ and rounded to it the answers were others than the run's."""
 
 def check_mergeable(method: Method, *, key: str = "run") -> None:
     """Raises ValueError, naming the setting's `key`, where what a method learns is no part of the base's weights."""
-    reason = method.unmergeable
-    if reason is None and method.quantization is not None:
-        reason = f"its base is held in {method.quantization}, and a run with method=lora keeps the base as it is"
-    if reason is not None:
-        raise ValueError(f"{key} must be one that can be merged into its base, got {method.name}: {reason}")
+    if method.unmergeable is not None:
+        raise ValueError(f"{key} must be one that can be merged into its base, got {method.name}: {method.unmergeable}")
 
 
 def merged(model: Model, *, method: Method, learned: Path, seed: int) -> PreTrainedModel:
-    """Returns the base with what lies in `learned` merged in; `seed` draws a base that started from random weights."""
-    base = load(model, config=read_config(model), dtype=DTYPE, seed=seed)
-    return method.merge(method.load(base, learned))
+    """Returns the base with what lies in `learned` merged in; `seed` draws a base that started from random weights.
+
+    Of a base that was held in 4 bits it is the weights that those stand for: over others the run's answers were others.
+    """
+    base = load(model, config=read_config(model), dtype=DTYPE, seed=seed, quantization=method.quantization)
+    return method.merge(method.load(dequantized(base) if method.quantization else base, learned))
 
 
 def check_free(folder: Path) -> None:

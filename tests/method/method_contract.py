@@ -22,6 +22,7 @@ from forgetmenot.loss import loss_sum
 from forgetmenot.method.base import Method
 from forgetmenot.model.load import load, read_config
 from forgetmenot.model.packing import use_packed_attention
+from forgetmenot.model.quantize import dequantized
 
 FAMILIES = [*("llama", "t5"), *(pytest.param(family, marks=pytest.mark.slow) for family in ("gpt2", "gemma", "gemma3"))]
 """What every promise is tried with: one causal model and one encoder-decoder each time, the rest among slow tests."""
@@ -259,7 +260,9 @@ class MethodContract(ABC):
         assert {p.dtype for p in learned} == {torch.float32}
         assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
 
-    def test_merged_it_is_the_bases_own_class_and_answers_the_same_or_says_why_not(self, family: str) -> None:
+    def test_merged_it_is_the_bases_own_class_and_answers_the_same_or_says_why_not(
+        self, family: str, tmp_path: Path
+    ) -> None:
         if self.method().unmergeable is not None:
             with pytest.raises(ValueError, match=f"got {self.method().name}: {self.method().unmergeable}"):
                 self.method().merge(adapted(self.method(), family))
@@ -268,7 +271,10 @@ class MethodContract(ABC):
         prompts = [prompt_of(row) for row in rows]
         expected = our_loss(model, self.method(), family, rows), our_answers(model, self.method(), family, prompts)
 
-        plain = self.method().merge(model)
+        self.method().save(model, tmp_path / "saved")
+        base = base_of(self.method(), family)
+        base = dequantized(base) if self.method().quantization else base
+        plain = self.method().merge(self.method().load(base, tmp_path / "saved"))
 
         assert type(plain) is type(tiny(family)) and plain.state_dict().keys() == tiny(family).state_dict().keys()
         torch.testing.assert_close(sum(plain_loss(plain, row) for row in rows), expected[0], rtol=1e-5, atol=1e-5)

@@ -6,21 +6,20 @@ Shapes: I and O what a layer takes and gives.
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
-from peft import IA3Config, TaskType, get_peft_model, set_peft_model_state_dict
+from peft import IA3Config, TaskType, get_peft_model
 from peft.tuners.ia3 import Linear
-from peft.utils import load_peft_weights
 from peft.utils.constants import (
     TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING,
     TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
 )
 from transformers import PreTrainedModel
 
+from forgetmenot.method.adapter import ADAPTER, merge_adapter, put_adapter, read_adapter
 from forgetmenot.method.base import Method, norm
 from forgetmenot.model.layers import check_linear_layers, last_names, linear_layers
 
-_ADAPTER = "default"  # peft's name for an adapter that got none
 _AUTO = ("auto",)
 
 
@@ -30,6 +29,8 @@ class IA3(Method):
 
     `[auto]` is what peft has for the model's family.
     """
+
+    unmergeable: ClassVar[str | None] = None
 
     target_modules: tuple[str, ...]
     feedforward_modules: tuple[str, ...]
@@ -84,24 +85,23 @@ class IA3(Method):
         changes = (_layer_change(layer) for layer in model.modules() if isinstance(layer, Linear))
         return sqrt(sum(change**2 for change in changes))
 
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Returns the base with its weights scaled by the factors."""
+        return merge_adapter(model)
+
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the factors in peft's layout."""
         model.save_pretrained(folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """Returns the base `model` with the factors of `folder`."""
-        adapted = self.apply(model)
-        loaded = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
-        _, unknown = cast(tuple[list[str], list[str]], loaded)  # missing and unexpected keys
-        if unknown:
-            raise ValueError(f"{folder} must hold an adapter of this method and model, got weights for {unknown[0]}")
-        return adapted
+        return put_adapter(self.apply(model), read_adapter(folder), folder=folder)
 
 
 def _layer_change(layer: Linear) -> float:
     weights = dict(layer.get_base_layer().named_parameters())
     weight_OI = weights["weight"].T if layer.fan_in_fan_out else weights["weight"]
-    steps = layer.ia3_l[_ADAPTER].detach().float() - 1  # (1, I) of a feed-forward layer, else (O, 1)
+    steps = layer.ia3_l[ADAPTER].detach().float() - 1  # (1, I) of a feed-forward layer, else (O, 1)
     parts = [weight_OI.detach().float() * steps]
     if "bias" in weights and not layer.is_feedforward:
         parts.append(weights["bias"].detach().float() * steps.flatten())

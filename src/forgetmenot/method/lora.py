@@ -10,14 +10,14 @@ from math import hypot
 from pathlib import Path
 from typing import ClassVar, Literal, cast
 
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import Linear, LoraLayer
-from peft.utils import load_peft_weights
 from torch import nn
 from transformers import PreTrainedModel
 
+from forgetmenot.method.adapter import ADAPTER, merge_adapter, put_adapter, read_adapter
 from forgetmenot.method.base import Method, norm
-from forgetmenot.method.lora_layers import ADAPTER, decomposed_change, factors, product_norm, set_magnitudes
+from forgetmenot.method.lora_layers import decomposed_change, factors, product_norm, set_magnitudes
 from forgetmenot.method.pissa import change_factors, save_as_plain_lora, split_plain_lora, start_at_principal_values
 from forgetmenot.model.layers import check_linear_layers, inputs, linear_layers, outputs
 from forgetmenot.model.quantize import Quantization
@@ -115,7 +115,7 @@ class Lora(Method):
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
         """Returns the base with scale B A added to its weights; raises ValueError where that is no number."""
-        return cast(PreTrainedModel, cast(PeftModel, model).merge_and_unload(safe_merge=True))
+        return merge_adapter(model)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes the adapter in peft's layout; of a quantized base, too, nothing else is written."""
@@ -126,15 +126,10 @@ class Lora(Method):
 
     def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """Returns the base `model` with the adapter of `folder`."""
-        adapted = self._adapted(model)
-        learned = load_peft_weights(str(folder), device="cpu")
+        adapted, learned = self._adapted(model), read_adapter(folder)
         if self.start == "pissa":
             learned = split_plain_lora(adapted, learned)
-        loaded = set_peft_model_state_dict(adapted, learned)
-        _, unknown = cast(tuple[list[str], list[str]], loaded)  # missing and unexpected keys
-        if unknown:
-            raise ValueError(f"{folder} must hold an adapter of this method and model, got weights for {unknown[0]}")
-        return adapted
+        return put_adapter(adapted, learned, folder=folder)
 
 
 def _lora_layers(model: nn.Module) -> list[LoraLayer]:

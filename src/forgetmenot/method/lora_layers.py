@@ -7,7 +7,7 @@ import torch
 from peft.tuners.lora import Linear, LoraLayer
 from torch import Tensor
 
-ADAPTER = "default"  # peft's name for an adapter that got none
+from forgetmenot.method.adapter import ADAPTER
 
 
 def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,8 @@ from peft.tuners.lora import Linear
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from forgetmenot.method.lora_layers import ADAPTER, base_weight, factors, set_base_weight
+from forgetmenot.method.adapter import ADAPTER
+from forgetmenot.method.lora_layers import base_weight, factors, set_base_weight
 
 
 def start_at_principal_values(model: PreTrainedModel) -> None:

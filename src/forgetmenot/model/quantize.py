@@ -81,6 +81,12 @@ def keep_layout(model: PreTrainedModel) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
+def dequantized(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns the model with plain fp32 layers of what its quantized ones stand for."""
+    plain: PreTrainedModel = model.dequantize(dtype=torch.float32)
+    return plain
+
+
 def dense(weight: Tensor) -> Tensor:
     """Returns a weight as it is, or what a quantized one stands for."""
     return dequantize_bnb_weight(weight) if get_bnb_param_type(weight) else weight  # type: ignore[arg-type]

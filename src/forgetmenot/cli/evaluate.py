@@ -54,7 +54,7 @@ def run(config: DictConfig) -> None:
         shown = encode_shown(setup, rows, shots=shots)
         result.seed, result.model = setup.settings.seed, setup.model_section
         result.data = data_section(setup.target, shown)
-        tell_of_cut_prompts(setup, shown.tests, console=console)
+        on_rank_zero(tell_of_cut_prompts)(setup, shown.tests, console=console)
 
         before = score_base(setup, rows, result=result, console=console)
 

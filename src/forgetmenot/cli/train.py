@@ -159,7 +159,7 @@ def _prompt(setup: Setup, shown: EncodedRun, *, before: BaseScores, shots: str, 
     on_rank_zero(write_shots)(learned, shots, task=setup.target.task.name)
     result.method["saved_bytes"] = len(shots.encode())
     tests = shown.tests[:1] if shots else ()
-    tell_of_cut_prompts(setup, tests, console=desk.console)
+    on_rank_zero(tell_of_cut_prompts)(setup, tests, console=desk.console)
 
     scoring = Scoring(validation=shown.validation, tests=shown.tests)
     data = data_for(setup, shown, tests=tests, virtual_tokens=0)

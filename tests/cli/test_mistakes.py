@@ -70,6 +70,8 @@ COMMANDS = [
     ("plugins=[no_such_module]", ("plugins must be modules that can be imported, got no_such_module",)),
     ("objective=val.accuracy data.metric=loss", ("objective must be gain, forgetting.mean, val.loss or after.loss",)),
     ("method.rank=100000", ("method.rank must be at most", "widest layer")),
+    ("method=last_layers method.num_layers=9", ("method.num_layers must be at most 1, the model's blocks, got 9",)),
+    ("method=qlora", ("method.quantize must be null for a model whose layers take no multiple of 64", "got nf4")),
     ("seed=99999999999", ("seed must be at least 0 and below 2**32",)),
     ("experiment=null method.rank=0", ("method.rank must be at least 1",)),
     ("method._target_=os.system", ("method._target_ must be a class of forgetmenot",)),

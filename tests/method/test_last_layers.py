@@ -51,7 +51,7 @@ class TestLastLayers(MethodContract):
         with pytest.raises(ValueError) as error:
             replace(self.method(), num_layers=3).apply(tiny("llama"))
 
-        assert str(error.value) == "method.num_layers must be at most the model's 2 blocks, got 3"
+        assert str(error.value) == "method.num_layers must be at most 2, the model's blocks, got 3"
 
     def test_no_block_at_all_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"^num_layers must be at least 1, got 0$"):

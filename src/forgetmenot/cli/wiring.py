@@ -20,6 +20,7 @@ from forgetmenot.datamodule import AdaptationData
 from forgetmenot.model.load import load
 from forgetmenot.model.options import prepare, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
+from forgetmenot.model.quantize import scheme
 from forgetmenot.module import AdaptationModule
 from forgetmenot.optim import Optimization
 from forgetmenot.outcome import record_scores
@@ -214,7 +215,7 @@ def _keys(setup: Setup, rows: EncodedRun, trainer: Trainer, *, hardware: Hardwar
         "weights": weights,
         "model": {name: value for name, value in asdict(setup.model).items() if name not in ("name", "lr_scale")},
         "held_in": str(base_dtype(setup.precision, freezes_base=setup.method.freezes_base)),
-        "quantization": setup.method.quantization,
+        "quantization": scheme(setup.method.quantization),
         "hardware": hardware,
         "packs": setup.packs,
         "liger": setup.liger,

@@ -29,7 +29,7 @@ class LastLayers(WholeModel):
         layers = blocks(model)
         if self.num_layers > len(layers):
             raise ValueError(
-                f"method.num_layers must be at most the model's {len(layers)} blocks, got {self.num_layers}"
+                f"method.num_layers must be at most {len(layers)}, the model's blocks, got {self.num_layers}"
             )
         chosen = [*layers[-self.num_layers :], *final_norms(model)]
         return [weight for layer in chosen for weight in layer.parameters()]

@@ -4,6 +4,7 @@ NF4 with double quantization: Dettmers et al. 2023, https://arxiv.org/abs/2305.1
 """
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Literal
 
@@ -65,6 +66,11 @@ def quantization_config(
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=exact_layers(empty),
     )
+
+
+def scheme(quantization: Quantization | None) -> str | None:
+    """Returns what decides the values of quantized layers, by name: the library's version is part of it."""
+    return None if quantization is None else f"{quantization} by bitsandbytes {version('bitsandbytes')}"
 
 
 def keep_layout(model: PreTrainedModel) -> None:

@@ -185,7 +185,7 @@ def test_a_beginning_that_prompts_share_is_computed_once_and_changes_no_answer(
     family: str, virtual_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collate, "_SHORTEST_PREFIX", 4)
-    method = Prompt(name="prompt", lr=0.1, num_virtual_tokens=virtual_tokens) if virtual_tokens else None
+    method = Prompt(name="prompt", lr=0.1, num_virtual_tokens=virtual_tokens, start=None) if virtual_tokens else None
     base = tiny(family)
     model = base if method is None else method.apply(base)
     instruction = prompt_of(rows_for(tiny(family), [(9, 1)], seed=8)[0])

@@ -175,7 +175,8 @@ def test_the_steps_of_a_run_end_with_whichever_comes_first(set_up_with: SetUp) -
 
 def test_virtual_tokens_take_their_share_of_max_length(set_up_with: SetUp) -> None:
     setup = set_up_with(
-        "method={_target_: forgetmenot.method.prompt.Prompt, name: prompt, lr: 0.1, num_virtual_tokens: 20}"
+        "method={_target_: forgetmenot.method.prompt.Prompt, name: prompt, lr: 0.1, num_virtual_tokens: 20, "
+        "start: null}"
     )
     assert setup.encoder.max_length == 64 - 20
     assert setup.collator(virtual_tokens=20).first_virtual_id == setup.facts.embedding_rows

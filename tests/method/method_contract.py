@@ -66,7 +66,7 @@ def trained(method: Method, family: str) -> PreTrainedModel:
 
 def own_collator(method: Method, family: str) -> Collator:
     """Returns the collator that a run makes for the adapted model."""
-    return collator_of(tiny(family), virtual_tokens=method.virtual_tokens)
+    return collator_of(tiny(family), virtual_tokens=method.virtual_ids)
 
 
 def reads_both_ways(family: str) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from forgetmenot.method.prompt import Prompt
+from forgetmenot.method.virtual_tokens import start_from
 
 
 def soft_prompt(model: PreTrainedModel) -> Tensor:
@@ -27,7 +28,7 @@ class TestPrompt(MethodContract):
     starts_as_the_base = False
 
     def method(self) -> Prompt:
-        return Prompt(name="prompt", lr=1e-2, num_virtual_tokens=5)
+        return Prompt(name="prompt", lr=1e-2, num_virtual_tokens=5, start=None)
 
     def learns(self, name: str) -> bool:
         return name.endswith("prompt.embedding.weight")
@@ -49,6 +50,34 @@ class TestPrompt(MethodContract):
 
         assert len(first.unique(dim=0)) > 1
         assert not torch.equal(first, second)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize(("tokens", "expected"), [([7, 9], [7, 9, 7, 9, 7]), ([9, 8, 7, 6, 5, 4], [9, 8, 7, 6, 5])])
+    def test_it_starts_as_the_embeddings_of_a_texts_tokens_repeated_or_cut(
+        self, family: str, tokens: list[int], expected: list[int]
+    ) -> None:
+        model = adapted(self.method(), family)
+
+        start_from(model, tokens, text="given")
+
+        assert torch.equal(soft_prompt(model), tiny(family).get_input_embeddings()(torch.tensor(expected)))
+
+    def test_started_from_a_text_it_is_saved_so_that_peft_asks_for_no_tokenizer(self, tmp_path: Path) -> None:
+        method = replace(self.method(), start="a good start")
+        model = adapted(method, "llama")
+        start_from(model, [7, 9], text="a good start")
+        method.save(model, tmp_path)
+
+        loaded = PeftModel.from_pretrained(tiny("llama"), tmp_path)
+
+        assert torch.equal(loaded.prompt_encoder["default"].embedding.weight, soft_prompt(model))
+        assert method.start_text == "a good start"
+
+    def test_a_text_without_words_or_tokens_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"^start must be a text or null, got ' '$"):
+            replace(self.method(), start=" ")
+        with pytest.raises(ValueError, match=r"^method\.start must be a text of at least one token, got '_'$"):
+            start_from(adapted(self.method(), "llama"), [], text="_")
 
     @pytest.mark.parametrize("family", FAMILIES)
     def test_it_trains_as_many_vectors_as_virtual_tokens(self, family: str) -> None:
@@ -118,4 +147,4 @@ def test_a_model_that_looks_tokens_up_twice_is_refused() -> None:
     model.per_layer = torch.nn.Embedding(VOCAB, 4)
 
     with pytest.raises(ValueError, match=r"^method must be one without virtual tokens .* got prompt .*per_layer$"):
-        Prompt(name="prompt", lr=1e-2, num_virtual_tokens=5).apply(model)
+        Prompt(name="prompt", lr=1e-2, num_virtual_tokens=5, start=None).apply(model)

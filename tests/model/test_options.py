@@ -21,7 +21,7 @@ LENGTHS = [[(9, 3), (2, 5)], [(5, 1), (4, 4), (12, 2)], [(3, 3)]]
 METHODS = [
     Full(name="full", lr=1e-3),
     Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",)),
-    Prompt(name="prompt", lr=1e-3, num_virtual_tokens=3),
+    Prompt(name="prompt", lr=1e-3, num_virtual_tokens=3, start=None),
 ]
 
 
@@ -32,7 +32,7 @@ def adapted(method: Method, family: str) -> PreTrainedModel:
 
 def loss_and_gradient(model: PreTrainedModel, method: Method, family: str) -> tuple[float, Tensor]:
     """Returns what several batches of unlike lengths give together."""
-    collator = collator_of(tiny(family), virtual_tokens=method.virtual_tokens, packs=True)
+    collator = collator_of(tiny(family), virtual_tokens=method.virtual_ids, packs=True)
     total = 0.0
     for seed, lengths in enumerate(LENGTHS):
         loss = loss_sum(model, collator.rows(rows_for(tiny(family), lengths, seed=seed)), facts_of(tiny(family)))

@@ -27,7 +27,7 @@ def answers(setup: Setup, folder: Path, *, batch: int, precision: str, shares: b
     module.eval()
     task = setup.target.task
     rows = scoring_set(task, setup.target.test[:PROMPTS], encoder=setup.encoder).rows.rows
-    collator = replace(setup.collator(virtual_tokens=setup.method.virtual_tokens), shares_prefix=shares)
+    collator = replace(setup.collator(virtual_tokens=setup.method.virtual_ids), shares_prefix=shares)
     prompts = [rows.prompt(i) for i in range(len(rows))]
     shared = collator.shared(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))

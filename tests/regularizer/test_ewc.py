@@ -21,7 +21,7 @@ from forgetmenot.regularizer.fisher import diagonal_fisher, sample_texts
 
 FULL = Full(name="full", lr=1e-3)
 LORA = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",))
-PROMPT = Prompt(name="prompt", lr=1e-2, num_virtual_tokens=4)
+PROMPT = Prompt(name="prompt", lr=1e-2, num_virtual_tokens=4, start=None)
 RETAINED = EWC(name="ewc", weight=0.7, source="retained", num_examples=3, max_tokens=8)
 SAMPLES = EWC(name="ewc", weight=0.7, source="samples", num_examples=5, max_tokens=8)
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from forgetmenot.regularizer.kl import KL, DivergencePenalty
 LENGTHS = [(7, 3), (2, 4), (9, 2)]
 FULL = Full(name="full", lr=1e-3)
 LORA = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",))
-PROMPT = Prompt(name="prompt", lr=1e-2, num_virtual_tokens=3)
+PROMPT = Prompt(name="prompt", lr=1e-2, num_virtual_tokens=3, start=None)
 every_choice_of_positions = pytest.mark.parametrize("positions", ["supervised", "all"])
 
 

@@ -16,7 +16,7 @@ from forgetmenot.regularizer.l2_sp import L2SP, StartingPointPenalty
 
 FULL = Full(name="full", lr=1e-3)
 LORA = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",))
-PROMPT = Prompt(name="prompt", lr=1e-2, num_virtual_tokens=4)
+PROMPT = Prompt(name="prompt", lr=1e-2, num_virtual_tokens=4, start=None)
 every_method = pytest.mark.parametrize("method", [FULL, LORA, PROMPT], ids=lambda method: method.name)
 every_plain_one = pytest.mark.parametrize("method", [FULL, PROMPT], ids=lambda method: method.name)
 ADAPTERS = [("llama", "lora"), ("llama", "rslora"), ("llama", "pissa"), ("gpt2", "pissa"), ("t5", "lora")]

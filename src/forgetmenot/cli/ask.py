@@ -44,7 +44,7 @@ def run(config: DictConfig) -> None:
         learned = source.folder / setup.method.folder
         shots = read_shots(learned, task=setup.target.task.name)
         shown = _asked(setup, shots + question.prompt, max_new_tokens=asked.task.max_new_tokens) if shots else asked
-        said = _answer(setup, load_adapted(setup, learned), shown, virtual_tokens=setup.method.virtual_tokens)
+        said = _answer(setup, load_adapted(setup, learned), shown, virtual_tokens=setup.method.virtual_ids)
         table.add_row(f"{setup.method.name} on {setup.target.task.name}", escape(said))
     Console().print(table)
 

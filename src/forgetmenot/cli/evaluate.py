@@ -67,7 +67,7 @@ def run(config: DictConfig) -> None:
             scoring = Scoring(validation=shown.validation, tests=shown.tests)
             judge = trainer_for(setup, [scoring], [], console=console)
             tests = rows.tests if setup.method.trains else shown.tests[: bool(shots)]
-            data = data_for(setup, shown, tests=tests, virtual_tokens=setup.method.virtual_tokens)
+            data = data_for(setup, shown, tests=tests, virtual_tokens=setup.method.virtual_ids)
             with ctrl_c_interrupts():
                 if setup.method.trains:
                     after = score_adapted(setup, module, data, judge=judge, scoring=scoring)

@@ -53,7 +53,7 @@ def penalties_for(setup: Setup, model: PreTrainedModel, *, result: RunResult, co
         return {}
     trainer = build_trainer(setup.trainer, precision=setup.precision, callbacks=[], loggers=[])
     run = Run(
-        collator=setup.collator(virtual_tokens=setup.method.virtual_tokens),
+        collator=setup.collator(virtual_tokens=setup.method.virtual_ids),
         seed=setup.settings.seed,
         device=trainer.strategy.root_device,
         load=partial(_load, setup),

@@ -17,6 +17,7 @@ from forgetmenot.data.examples import EncodedRun, ScoringSet, encode_run
 from forgetmenot.data.mix import Mix
 from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
+from forgetmenot.method.virtual_tokens import start_from
 from forgetmenot.model.load import load
 from forgetmenot.model.options import prepare, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
@@ -107,10 +108,12 @@ def adapt(
     assert setup.lr is not None, "a method that trains has a learning rate"
     seed_everything(setup.settings.seed, verbose=False)
     model = setup.method.apply(load_base(setup))
+    if setup.method.start_text is not None:
+        start_from(model, setup.encoder.tokens(setup.method.start_text), text=setup.method.start_text)
     model.train()
     prepare(model, setup.model)
     penalties = penalties_for(setup, model, result=result, console=console)
-    data = data_for(setup, rows, tests=rows.tests, virtual_tokens=setup.method.virtual_tokens)
+    data = data_for(setup, rows, tests=rows.tests, virtual_tokens=setup.method.virtual_ids)
     data.comparisons = [each.comparison for each in penalties.values() if isinstance(each, TokenPenalty)]
     optimization = Optimization(
         make_optimizer=setup.make_optimizer,

@@ -46,6 +46,10 @@ class Encoder:
         """Returns rows to measure the loss on: none is dropped, and prompts leave room for `max_new_tokens`."""
         return self._rows(examples, reserve=max_new_tokens, keep_all=True)
 
+    def tokens(self, text: str) -> list[int]:
+        """Returns the ids of a text alone, with nothing around it."""
+        return self._tokenize([text])[0]
+
     def _rows(self, examples: Sequence[Example], *, reserve: int, keep_all: bool) -> EncodedSplit:
         if self.cache is None or not _is_data_alone(self.tokenizer):
             return self._encoded(examples, reserve=reserve, keep_all=keep_all)

@@ -48,8 +48,18 @@ class Method(ABC):
 
     @property
     def virtual_tokens(self) -> int:
-        """How many virtual tokens stand before each prompt."""
+        """How many virtual tokens stand before each prompt and take their share of max_length."""
         return 0
+
+    @property
+    def virtual_ids(self) -> int:
+        """How many of them stand in the row itself, as ids behind the vocabulary."""
+        return self.virtual_tokens
+
+    @property
+    def start_text(self) -> str | None:
+        """The text whose embeddings virtual tokens start from; None: the method starts them by itself."""
+        return None
 
     @property
     def shots(self) -> int:

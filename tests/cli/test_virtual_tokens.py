@@ -1,0 +1,33 @@
+"""Virtual tokens as the commands lay them out: a text to start from goes through the run's own tokenizer."""
+
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from forgetmenot.cli.setup import Setup, set_up
+from forgetmenot.cli.wiring import adapt, encode
+from forgetmenot.config.paths import conf_folder, register_resolvers
+from forgetmenot.config.retained import expand_retained
+from forgetmenot.result import RunResult
+
+
+def set_up_with(arguments: list[str]) -> Setup:
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return set_up(expand_retained(compose("train", overrides=arguments)))
+
+
+def test_a_soft_prompt_starts_as_the_models_own_embeddings_of_a_given_text(
+    tiny_arguments: list[str], tiny_model: Path
+) -> None:
+    setup = set_up_with([*tiny_arguments, "method=prompt", "method.start=a fine film", "method.num_virtual_tokens=4"])
+
+    module, _ = adapt(setup, encode(setup), result=RunResult(name="run"), console=Console(quiet=True))
+
+    ids = AutoTokenizer.from_pretrained(tiny_model)("a fine film", add_special_tokens=False)["input_ids"]
+    table = AutoModelForCausalLM.from_pretrained(tiny_model).get_input_embeddings()
+    (started,) = [p for p in module.model.parameters() if p.requires_grad]
+    torch.testing.assert_close(started, table(torch.tensor((ids * 4)[:4])), rtol=0, atol=0)

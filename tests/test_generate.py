@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from forgetmenot.data import collate
-from forgetmenot.generate import Prefix, answer, end_tokens
+from forgetmenot.generate import Prefix, answer, end_tokens, end_with
 from forgetmenot.method.prompt import Prompt
 from forgetmenot.model.facts import ModelFacts
 
@@ -85,6 +85,15 @@ def test_an_answer_stops_before_the_tokenizers_end_token(family: str) -> None:
 
     assert stopped[0] == text(unstopped[: unstopped.index(end)])
     assert stopped == [text(greedy(model, prompt, end={end}, most=8)) for prompt in prompts]
+
+
+def test_the_end_of_a_chats_turn_ends_an_answer_beside_what_does_already() -> None:
+    model = tiny("llama")
+    model.generation_config.eos_token_id = 7
+
+    end_with(model, 9, tokenizer=word_tokenizer())
+
+    assert end_tokens(model, word_tokenizer()) == model.generation_config.eos_token_id == [EOS, 7, 9]
 
 
 def test_an_answer_stops_at_what_the_models_own_settings_add_to_the_end_tokens() -> None:

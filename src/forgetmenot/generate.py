@@ -75,6 +75,11 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted({tokenizer.eos_token_id, *own})
 
 
+def end_with(model: PreTrainedModel, token: int, *, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Lets `token` end an answer, too, beside what does already; the model's settings are saved with it."""
+    model.generation_config.eos_token_id = sorted({token, *end_tokens(model, tokenizer)})
+
+
 def _step_by_step(
     model: PreTrainedModel, prompts: Batch, *, ends: list[int], max_new_tokens: int, prefix: Prefix | None
 ) -> list[list[int]]:

@@ -4,6 +4,7 @@ import warnings
 
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.settings import Settings
+from forgetmenot.data.chat import Chat
 from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.facts import ModelFacts
@@ -20,18 +21,22 @@ def check_objective(name: str | None, target: Task) -> None:
         raise ConfigError(f"objective must be gain, forgetting.mean, val.{scores} or after.{scores}, got {name}{hint}")
 
 
-def check_lengths(settings: Settings, facts: ModelFacts, *, method: Method, tasks: tuple[Task, ...]) -> None:
+def check_lengths(
+    settings: Settings, facts: ModelFacts, *, method: Method, chat: Chat | None, tasks: tuple[Task, ...]
+) -> None:
     """Raises ConfigError where max_length is longer than the model reads, or too short for an answer."""
     if facts.context is not None and settings.max_length > facts.context:
         raise ConfigError(
             f"max_length must be at most the model's context of {facts.context} tokens, got {settings.max_length}"
         )
     answer = max(task.max_new_tokens for task in tasks if task.answers) if any(t.answers for t in tasks) else 1
-    needed = method.virtual_tokens + answer + 8
+    frame = 0 if chat is None else len(chat.opening) + len(chat.closing)
+    needed = method.virtual_tokens + frame + answer + 8
     if settings.max_length < needed:
+        of_chat = f"{frame} of the chat template, " if frame else ""
         raise ConfigError(
-            f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {answer} new tokens, "
-            f"8 of prompt), got {settings.max_length}"
+            f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {of_chat}"
+            f"{answer} new tokens, 8 of prompt), got {settings.max_length}"
         )
 
 

@@ -18,6 +18,7 @@ from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.config.settings import Settings
+from forgetmenot.data.chat import Chat
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.examples import TaskExamples, read_examples
@@ -49,6 +50,7 @@ class Setup:
     model_config: PretrainedConfig
     facts: ModelFacts
     tokenizer: PreTrainedTokenizerBase
+    chat: Chat | None
     method: Method
     regularizers: tuple[Regularizer, ...]
     replay: Replay | None
@@ -97,6 +99,7 @@ class Setup:
             max_length=self.settings.max_length - self.method.virtual_tokens,
             truncate="left",
             is_encoder_decoder=self.facts.is_encoder_decoder,
+            chat=self.chat,
             cache=cache_folder() / "encoded",
         )
 
@@ -157,16 +160,18 @@ def set_up(config: DictConfig) -> Setup:
     model_config = read_config(model)
     facts = read_facts(model, model_config)
     warn_of_a_full_head(facts, name=model.name)
-    check_lengths(settings, facts, method=method, tasks=(target, *retained))
     check_quantization(method.quantization, empty=empty_model(model, model_config), weights=model.weights)
-    prepare(method.apply(empty_model(model, model_config)), model)  # what does not fit says so before weights are read
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
+    chat = _chat(model, facts, tokenizer=tokenizer)
+    check_lengths(settings, facts, method=method, chat=chat, tasks=(target, *retained))
+    prepare(method.apply(empty_model(model, model_config)), model)  # what does not fit says so before weights are read
     setup = Setup(
         settings=settings,
         model=model,
         model_config=model_config,
         facts=facts,
         tokenizer=tokenizer,
+        chat=chat,
         method=method,
         regularizers=regularizers,
         replay=replay,
@@ -241,6 +246,15 @@ def _trainer_values(config: DictConfig) -> dict[str, object]:
     check_names(values)
     try_trainer(values)
     return dict(values)
+
+
+def _chat(model: Model, facts: ModelFacts, *, tokenizer: PreTrainedTokenizerBase) -> Chat | None:
+    if model.chat and facts.is_encoder_decoder:
+        raise ConfigError(
+            "model.chat must be false for an encoder-decoder, which reads prompts as they are, got true for "
+            f"{model.path}"
+        )
+    return Chat.of(tokenizer) if model.chat else None
 
 
 def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, facts: ModelFacts, on_cuda: bool) -> int:

@@ -17,6 +17,7 @@ from forgetmenot.data.examples import EncodedRun, ScoringSet, encode_run
 from forgetmenot.data.mix import Mix
 from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
+from forgetmenot.generate import end_with
 from forgetmenot.method.virtual_tokens import start_from
 from forgetmenot.model.load import load
 from forgetmenot.model.options import prepare, use_liger_kernels
@@ -87,6 +88,8 @@ def load_base(setup: Setup) -> PreTrainedModel:
         use_packed_attention(model)
     if setup.liger:
         use_liger_kernels(model)
+    if setup.chat is not None:
+        end_with(model, setup.chat.end, tokenizer=setup.tokenizer)
     return model
 
 

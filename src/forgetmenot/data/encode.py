@@ -1,7 +1,8 @@
 """Turns examples into token ids: the only place that tokenizes, so BOS, EOS and cutting are decided once.
 
 A row is [BOS][prompt][completion][EOS] with the completion and EOS as labels; plain text is cut into pieces of
-max_length.
+max_length. A chat template's own tokens stand around the prompt in place of BOS, and its
+end of turn stands for EOS.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forgetmenot.data.cache import encoded_once, key_of
+from forgetmenot.data.chat import Chat
 from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.data.types import Example
 
@@ -36,6 +38,7 @@ class Encoder:
     max_length: int
     truncate: Literal["left", "right"]
     is_encoder_decoder: bool
+    chat: Chat | None = None
     cache: Path | None = None
 
     def training_rows(self, examples: Sequence[Example]) -> EncodedSplit:
@@ -56,7 +59,8 @@ class Encoder:
         settings = {
             "tokenizers": tokenizers.__version__,
             "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-            "frame": [*self._bos, self._eos],
+            "frame": [self._opening, self._closing, self._end, *self._bos, self._eos],
+            "chat": None if self.chat is None else [self.chat.before, self.chat.after],
             "max_length": self.max_length,
             "truncate": self.truncate,
             "is_encoder_decoder": self.is_encoder_decoder,
@@ -95,13 +99,26 @@ class Encoder:
         )
 
     def _pairs(self, examples: Sequence[Example]) -> Iterator[Pair]:
-        """Yields each example's prompt and its completion with EOS."""
+        """Yields each example's prompt and its completion with what ends it."""
         for start in range(0, len(examples), _CHUNK):
             chunk = examples[start : start + _CHUNK]
-            prompts = self._tokenize([example.prompt for example in chunk])
+            prompts = self._prompts([example.prompt for example in chunk])
             completions = self._tokenize([example.completion for example in chunk])
-            for prompt, completion in zip(prompts, completions, strict=True):
-                yield prompt, [*completion, self._eos]
+            for example, prompt, completion in zip(chunk, prompts, completions, strict=True):
+                yield prompt, [*completion, self._end if example.prompt else self._eos]
+
+    def _prompts(self, texts: list[str]) -> list[list[int]]:
+        """Returns the ids of prompts, without what stands around them; in a chat, as they are within its template."""
+        if self.chat is None:
+            return self._tokenize(texts)
+        framed = self.tokenizer(
+            [self.chat.around(text) for text in texts],
+            add_special_tokens=False, split_special_tokens=False, return_attention_mask=False, verbose=False,
+        )  # fmt: skip
+        found = [self.chat.inside(ids) for ids in framed["input_ids"]]
+        return [
+            self._tokenize([text.strip()])[0] if ids is None else ids for text, ids in zip(texts, found, strict=True)
+        ]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         encoded = self.tokenizer(
@@ -111,14 +128,14 @@ class Encoder:
         return ids
 
     def _fit(self, prompt: list[int], completion: list[int], *, reserve: int) -> Pair:
-        """Returns [BOS][prompt], an encoder's with EOS, and the completion.
+        """Returns the prompt with what stands around it, and the completion.
 
         The prompt is cut so that the completion, and `reserve` tokens, fit behind it.
         """
         completion = completion[: self._longest_completion]
         space = max(1, self.max_length - max(len(completion), reserve) - self._frame)
         cut = prompt if len(prompt) <= space else prompt[-space:] if self.truncate == "left" else prompt[:space]
-        return [*self._bos, *cut, *([self._eos] if self.is_encoder_decoder else [])], completion
+        return [*self._opening, *cut, *self._closing], completion
 
     def _supervised(self, pair: Pair) -> Pair:
         """Returns the pair without labels that nothing stands before: no position could predict them."""
@@ -141,8 +158,25 @@ class Encoder:
 
     @property
     def _frame(self) -> int:
-        """Tokens that stand around a prompt: BOS, and EOS behind an encoder's."""
-        return len(self._bos) + self.is_encoder_decoder
+        """Tokens that stand around a prompt."""
+        return len(self._opening) + len(self._closing)
+
+    @property
+    def _opening(self) -> list[int]:
+        """What stands before a prompt: BOS, or what a chat template begins with."""
+        return self._bos if self.chat is None else list(self.chat.opening)
+
+    @property
+    def _closing(self) -> list[int]:
+        """What stands behind a prompt: an encoder's EOS, or what a chat template asks for an answer with."""
+        if self.chat is not None:
+            return list(self.chat.closing)
+        return [self._eos] if self.is_encoder_decoder else []
+
+    @property
+    def _end(self) -> int:
+        """What ends a completion."""
+        return self._eos if self.chat is None else self.chat.end
 
     @property
     def _longest_completion(self) -> int:

@@ -45,6 +45,8 @@ class Model:
     activation_checkpointing: bool = False
     compile: bool = False
     liger: bool = False
+    chat: bool = False
+    """Whether prompts are put into the chat template of the tokenizer."""
 
     def __post_init__(self) -> None:
         if self.lr_scale != "auto" and not self.lr_scale > 0:

@@ -9,6 +9,7 @@ from typing import Literal, cast
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -90,7 +91,7 @@ def empty_model(model: Model, config: PretrainedConfig) -> PreTrainedModel:
     draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
     try:
         with torch.device("meta"):
-            return draw(config, trust_remote_code=model.trust_remote_code)
+            return _with_own_head(draw(config, trust_remote_code=model.trust_remote_code))
     except _UNREADABLE as error:
         raise ValueError(
             f"model.path must be a model that answers text with text, got {model.path} ({_first(error)})"
@@ -135,12 +136,13 @@ def load(
         draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return draw(
+            drawn = draw(
                 config,
                 dtype=dtype,
                 attn_implementation=_attention(model),
                 trust_remote_code=model.trust_remote_code,
             )
+            return _with_own_head(drawn)
     read = cast(Callable[..., tuple[PreTrainedModel, dict[str, Collection[str]]]], _auto_class(config).from_pretrained)
     try:
         loaded, info = read(
@@ -176,6 +178,20 @@ def lr_scale(model: Model, *, parameters: int) -> float:
     if model.lr_scale != "auto":
         return float(model.lr_scale)
     return max(1.0, math.sqrt(100e6 / parameters))
+
+
+def _with_own_head(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns a fresh T5 1.1 or FLAN-T5 with a head apart from its embeddings, as their checkpoints have it.
+
+    transformers ties the two whatever the config says, and unties them only when it reads two that differ.
+    """
+    head = model.get_output_embeddings()
+    if getattr(model.config, "scale_decoder_outputs", True) or head is None:
+        return model
+    drawn = torch.empty_like(head.get_parameter("weight")).normal_(std=model.config.hidden_size**-0.5)
+    head.register_parameter("weight", nn.Parameter(drawn))
+    model.all_tied_weights_keys.pop("lm_head.weight", None)
+    return model
 
 
 def _auto_class(config: PretrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForSeq2SeqLM]:

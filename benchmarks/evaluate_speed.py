@@ -180,10 +180,10 @@ def added_memory(records: Sequence[dict[str, object]], count: int) -> int:
     repeated = [records[i % len(records)] for i in range(count)]
     data = loaded.asked(examples_of(repeated))
     plan = Plan(lengths=np.ones(1), batch_size=1, micro_batch_tokens=8192, seed=0)
-    planned = AdaptationData(data.rows, validation=data, tests=[data], plan=plan, collator=loaded.collator)
+    planned = AdaptationData(data.rows, validation=[data], tests=[data], plan=plan, collator=loaded.collator)
     module = AdaptationModule(loaded.model, facts=loaded.facts, tokenizer=loaded.tokenizer)
     trainer = build_trainer(
-        {"accelerator": "cpu", "devices": 1}, precision="bf16", callbacks=[Scoring(validation=data, tests=[data])],
+        {"accelerator": "cpu", "devices": 1}, precision="bf16", callbacks=[Scoring(validation=[data], tests=[data])],
         loggers=[], max_epochs=1,
     )  # fmt: skip
     Path("/proc/self/clear_refs").write_text("5")

@@ -38,7 +38,7 @@ def main() -> None:
     folder, ranks = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     model, data = tiny("llama"), data_of("names", lengths=LENGTHS)
-    scoring, seen = Scoring(validation=data, tests=[data]), Seen()
+    scoring, seen = Scoring(validation=[data], tests=[data]), Seen()
     values = {"accelerator": "cpu", "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto"}
     trainer = build_trainer(values, precision="fp32", callbacks=[scoring, seen], loggers=[], max_epochs=1)
     module, planned = (

@@ -14,8 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from forgetmenot.config.build import build, build_partial, plain
 from forgetmenot.config.paths import conf_folder, register_resolvers
+from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.settings import Settings
-from forgetmenot.data.mix import Replay
+from forgetmenot.config.tasks import tasks_of
+from forgetmenot.data.mix import Mixing, Replay
 from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.load import Model
@@ -61,12 +63,22 @@ def test_the_folder_holds_the_groups_that_are_tested_here() -> None:
 @pytest.mark.parametrize(("group", "base"), [("method", Method), ("model", Model), ("data", Task)])
 def test_every_component_builds_and_its_keys_are_its_fields(group: str, base: type) -> None:
     assert _names(group)
-    for name in _names(group):
+    for name in [name for name in _names(group) if name != "multitask"]:
         node = _given(_composed(f"{group}={name}")[group])
         retained = node.pop("retained", None)
         part = build(node, base, key=group)
         assert {field.name for field in fields(part)} == set(node) - {"_target_"}, name
         assert (retained is not None) == (group == "data"), name
+
+
+def test_several_data_sets_are_a_mixture_and_its_keys_are_its_fields() -> None:
+    node = _composed("data=multitask").data
+    assert {"retained", "tasks", *(field.name for field in fields(Mixing))} == set(node)
+    config = _composed("data=multitask")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        mixing, targets, retained = tasks_of(expand_retained(config).data)
+    assert (mixing.name, [task.name for task in targets]) == ("multitask", list(node.tasks))
+    assert [task.name for task in retained] == ["text"]
 
 
 @pytest.mark.parametrize("group", ["method", "model", "data"])

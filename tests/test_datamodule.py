@@ -43,7 +43,7 @@ def data_module(
     train = split(range(EXAMPLES))
     data = AdaptationData(
         train,
-        validation=scoring("quiz"),
+        validation=[scoring("quiz")],
         tests=tests or (scoring("quiz"),),
         plan=Plan(lengths=train.lengths, batch_size=4, micro_batch_tokens=24, seed=0),
         collator=Collator(

@@ -45,7 +45,7 @@ def data(family: str = "llama", *, rank: int = 0, world_size: int = 1, packs: bo
     )  # fmt: skip
     tests = [ScoringSet(task=make_task(name), examples=(), rows=train, num_bytes=np.ones(0)) for name in NAMES]
     made = AdaptationData(
-        train, validation=tests[0], tests=tests, plan=plan, collator=collator_of(tiny(family), packs=packs)
+        train, validation=tests[:1], tests=tests, plan=plan, collator=collator_of(tiny(family), packs=packs)
     )
     made.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
     return made

@@ -1,5 +1,6 @@
 """What measurements come to: tasks, gain, forgetting, and their names in metrics.jsonl."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,28 +8,39 @@ import pytest
 from tiny_tasks import make_task
 from torch import nn
 
-from forgetmenot.data.examples import ScoringSet
+from forgetmenot.data.examples import EncodedRun, ScoringSet, TaskExamples
+from forgetmenot.data.mix import Mixing
 from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.data.types import Example
-from forgetmenot.outcome import cost_section, method_section, metrics, objective, record_drift, record_scores
-from forgetmenot.result import RunResult
+from forgetmenot.outcome import (
+    cost_section,
+    data_section,
+    method_section,
+    metrics,
+    objective,
+    record_drift,
+    record_scores,
+)
+from forgetmenot.result import Role, RunResult
 from forgetmenot.scores import ExampleScores
 from forgetmenot.scoring import Measured
 
 NUM_EXAMPLES = 20
 
 
-def _set(name: str, *, metric: str = "accuracy") -> ScoringSet:
+def _set(name: str, *, metric: str = "accuracy", role: Role = "retained") -> ScoringSet:
     """Twenty examples, each with an answer of its own: no constant answers more than one of them."""
     examples = tuple(Example(prompt="?", completion=str(i), references=(str(i),)) for i in range(NUM_EXAMPLES))
     rows = Rows.of([([1] * 3, [2]), ([1] * 5, [2])], is_encoder_decoder=False)
     split = EncodedSplit(rows=rows, example_indices=np.arange(2), truncated=0, dropped=0)
-    return ScoringSet(task=make_task(name, metric=metric), examples=examples, rows=split, num_bytes=np.ones(2))
+    return ScoringSet(
+        task=make_task(name, metric=metric), examples=examples, rows=split, num_bytes=np.ones(2), role=role
+    )
 
 
 def _data() -> SimpleNamespace:
     """What cost needs of a data module."""
-    return SimpleNamespace(tests=[_set("mood")], loading_seconds=0.5)
+    return SimpleNamespace(tests=[_set("mood", role="target")], loading_seconds=0.5)
 
 
 def _measured(**scores: float) -> dict[str, Measured]:
@@ -47,7 +59,7 @@ def _measured(**scores: float) -> dict[str, Measured]:
     return measured
 
 
-TESTS = [_set("mood"), _set("names"), _set("party"), _set("text", metric="loss")]
+TESTS = [_set("mood", role="target"), _set("names"), _set("party"), _set("text", metric="loss")]
 BEFORE = _measured(mood=0.25, names=0.75, party=0.0, text=2.0)
 AFTER = _measured(mood=0.75, names=0.5, party=0.0, text=2.5)
 
@@ -144,6 +156,38 @@ def test_metrics_leave_out_what_is_not_known() -> None:
 )
 def test_a_sweep_judges_by_the_objective_that_is_named(result: RunResult, name: str, value: float) -> None:
     assert objective(name, result=result, validation={"val/accuracy": 0.9}) == value
+
+
+def test_of_several_targets_each_has_its_gain_and_the_mean_is_over_those_that_answer() -> None:
+    tests = [
+        replace(data, role=role) for data, role in zip(TESTS, ["target", "target", "retained", "target"], strict=True)
+    ]
+    result = RunResult()
+    record_scores(result, tests, before=BEFORE, after=AFTER)
+    assert result.gain == {"mood": 0.5, "names": -0.25, "text": -0.5}
+    assert result.gain_ci is not None and set(result.gain_ci) == set(result.gain)
+    assert result.forgetting is not None and set(result.forgetting["tasks"]) == {"party"}
+    assert (result.gain_mean, result.after_mean) == (0.125, 0.625), "of mood and names: a loss has no mean with them"
+    validation = {"val/mean": 0.4, "val/names/accuracy": 0.3}
+    named = ["gain", "val.mean", "val.names.accuracy", "after.mean", "after.text.loss"]
+    judged = [objective(name, result=result, validation=validation) for name in named]
+    assert judged == [0.125, 0.4, 0.3, 0.625, 2.5]
+
+
+def test_the_data_section_tells_each_targets_share_of_examples_and_of_tokens() -> None:
+    rows = Rows.of([([1] * 3, [2])] * 4 + [([1] * 11, [2])] * 2, is_encoder_decoder=False)
+    train = EncodedSplit(rows=rows, example_indices=np.arange(6), truncated=1, dropped=2)
+    sets = tuple(_set(name, role="target") for name in ("mood", "names"))
+    encoded = EncodedRun(train=train, sizes=(4, 2), validation=sets, tests=sets)
+    targets = [TaskExamples(task=data.task, train=data.examples, validation=(), test=()) for data in sets]
+    section = data_section(
+        targets, encoded, mixing=replace(Mixing.of_one("both"), mixing="weighted", weights=(1.0, 1.0))
+    )
+    assert (section["name"], section["train_examples"]) == ("both", 2 * NUM_EXAMPLES)
+    assert (section["truncated"], section["dropped"]) == (1, 2)
+    assert section["mixture"] == {
+        "mood": {"examples": 0.5, "tokens": 0.25}, "names": {"examples": 0.5, "tokens": 0.75},
+    }  # fmt: skip
 
 
 def test_method_facts_count_what_is_trained_against_the_base() -> None:

@@ -60,7 +60,7 @@ def part(
 
 def scores_of(tests: Sequence[ScoringSet], parts: Sequence[Part]) -> Scoring:
     """Returns the callback after a test run that gave those parts."""
-    scoring = Scoring(validation=tests[0], tests=tests)
+    scoring = Scoring(validation=tests[:1], tests=tests)
     take(scoring, parts)
     return scoring
 
@@ -82,7 +82,7 @@ def data_module(*tests: ScoringSet, tokens: int) -> AdaptationData:
     """Returns the data of a run that only scores, in batches of at most `tokens`."""
     plan = Plan(lengths=torch.ones(1).numpy(), batch_size=1, micro_batch_tokens=tokens, seed=0)
     return AdaptationData(
-        tests[0].rows, validation=tests[0], tests=tests, plan=plan, collator=collator_of(tiny("llama"))
+        tests[0].rows, validation=tests[:1], tests=tests, plan=plan, collator=collator_of(tiny("llama"))
     )
 
 
@@ -162,7 +162,7 @@ def test_a_batch_that_does_not_count_is_neither_answer_nor_loss() -> None:
 @pytest.mark.parametrize("tokens", [1, 30, 1000])
 def test_a_test_by_the_trainer_gives_what_each_example_gives_alone(tokens: int) -> None:
     model, data = tiny("llama"), data_of("names")
-    scoring = Scoring(validation=data, tests=[data])
+    scoring = Scoring(validation=[data], tests=[data])
     collator, facts = collator_of(model), facts_of(model)
 
     module = AdaptationModule(model, facts=facts, tokenizer=word_tokenizer())
@@ -184,7 +184,7 @@ def test_a_test_by_the_trainer_gives_what_each_example_gives_alone(tokens: int) 
 
 def test_the_likeliest_choice_is_the_one_with_the_smallest_loss_and_not_what_is_said() -> None:
     model, data = tiny("llama"), data_of("mood", choices=("w4 w5", "w9"))
-    scoring = Scoring(validation=data, tests=[data])
+    scoring = Scoring(validation=[data], tests=[data])
     collator, facts = collator_of(model), facts_of(model)
 
     module = AdaptationModule(model, facts=facts, tokenizer=word_tokenizer())
@@ -203,7 +203,7 @@ def test_the_likeliest_choice_is_the_one_with_the_smallest_loss_and_not_what_is_
 
 def test_validation_by_the_trainer_logs_each_score_under_val() -> None:
     model, data = tiny("llama"), data_of("names")
-    scoring = Scoring(validation=data, tests=[data])
+    scoring = Scoring(validation=[data], tests=[data])
     module = AdaptationModule(model, facts=facts_of(model), tokenizer=word_tokenizer())
     data_for = data_module(data, tokens=30)
 

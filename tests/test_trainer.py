@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -118,14 +119,14 @@ def test_a_trainer_without_an_end_by_epochs_ends_by_steps() -> None:
 
 
 def test_the_last_weights_need_no_callback(tmp_path: Path) -> None:
-    assert selection(_settings(), "val/accuracy", tmp_path) == []
+    assert selection(_settings(), "val/accuracy", tmp_path, mode="max") == []
 
 
 @pytest.mark.parametrize(("monitor", "mode"), [("val/accuracy", "max"), ("val/loss", "min")])
 def test_the_best_weights_are_those_with_the_highest_score_or_lowest_loss(
-    tmp_path: Path, monitor: str, mode: str
+    tmp_path: Path, monitor: str, mode: Literal["min", "max"]
 ) -> None:
-    keeper, stopper = selection(_settings(select="best", patience=2), monitor, tmp_path)
+    keeper, stopper = selection(_settings(select="best", patience=2), monitor, tmp_path, mode=mode)
     assert isinstance(keeper, ModelCheckpoint) and isinstance(stopper, EarlyStopping)
     assert (keeper.monitor, keeper.mode, stopper.monitor, stopper.mode) == (monitor, mode, monitor, mode)
     assert stopper.patience == 2

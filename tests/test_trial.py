@@ -85,7 +85,7 @@ def test_the_plan_takes_what_fits_and_neither_weights_nor_random_numbers_change(
     plan = Plan(lengths=rows.lengths, batch_size=12, micro_batch_tokens=10, seed=0, packed=True)
     scoring = ScoringSet(task=make_task(), examples=(), rows=split, num_bytes=np.ones(0))
     data = AdaptationData(
-        split, validation=scoring, tests=(), plan=plan, collator=collator_of(tiny("llama"), packs=True)
+        split, validation=[scoring], tests=(), plan=plan, collator=collator_of(tiny("llama"), packs=True)
     )
     trying = Trying()
 

@@ -94,7 +94,7 @@ def data(micro_batch_tokens: int) -> AdaptationData:
     unscored = ScoringSet(task=make_task(), examples=(), rows=train, num_bytes=np.ones(0))
     return AdaptationData(
         train,
-        validation=unscored,
+        validation=[unscored],
         tests=(),
         plan=plan(micro_batch_tokens),
         collator=collator_of(base(), packs=True),

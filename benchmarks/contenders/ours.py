@@ -68,7 +68,7 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
         packed=packs,
     )
     collator = Collator(pad_id=0, num_virtual_tokens=0, first_virtual_id=0, decoder_start_id=None, packs=packs)
-    return AdaptationData(split, validation=unscored, tests=(), plan=plan, collator=collator)
+    return AdaptationData(split, validation=[unscored], tests=(), plan=plan, collator=collator)
 
 
 def method_of(work: Workload) -> Method:

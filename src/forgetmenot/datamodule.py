@@ -28,7 +28,7 @@ class AdaptationData(LightningDataModule):
         self,
         train: EncodedSplit,
         *,
-        validation: ScoringSet,
+        validation: Sequence[ScoringSet],
         tests: Sequence[ScoringSet],
         plan: Plan,
         collator: Collator,
@@ -133,17 +133,17 @@ class AdaptationData(LightningDataModule):
         return self.step(number)
 
     def val_dataloader(self) -> DataLoader[ScoringBatch]:
-        """Yields this rank's share of the target's validation examples."""
-        return self._scoring_loader([self.validation])
+        """Yields this rank's share of the validation examples of every target."""
+        return self._scoring_loader(self.validation)
 
     def test_dataloader(self) -> DataLoader[ScoringBatch]:
-        """Yields this rank's share of the test examples of the target and of every retained task."""
+        """Yields this rank's share of the test examples of every target and of every retained task."""
         return self._scoring_loader(self.tests)
 
     def _scoring_loader(self, sets: Sequence[ScoringSet]) -> DataLoader[ScoringBatch]:
         batches = [(data, cut) for data in sets for cut in self._scoring_cuts(data)]
-        compared = {data.task.name for data in self.tests[1:]} if self.base_collator else set()
-        return DataLoader(_Scoring(self, batches, compared=compared), batch_size=None)
+        retained = {data.task.name for data in self.tests if data.role == "retained"}
+        return DataLoader(_Scoring(self, batches, compared=retained if self.base_collator else set()), batch_size=None)
 
     def _scoring_cuts(self, data: ScoringSet) -> list[Cut]:
         """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with padding and answers.

@@ -29,6 +29,16 @@ def improvement(metric: str, *, before: Value, after: Value) -> Value:
     return better
 
 
+def mean_over_targets(values: Mapping[str, Value], metrics: Mapping[str, str]) -> Value:
+    """Returns the mean over the targets that are scored by answers; where none is, over all of them.
+
+    A loss and an accuracy have no mean. `metrics` names the metric of each.
+    """
+    answered = [value for task, value in values.items() if metrics[task] not in LOSSES]
+    meant = answered or list(values.values())
+    return sum(meant[1:], start=meant[0]) / len(meant)
+
+
 def reason_not_counted(answers: Sequence[float], constant: Sequence[float]) -> str | None:
     """Returns why a retained task does not count towards the mean, or None where it does.
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from forgetmenot.answers import best_constant
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun, ScoringSet, TaskExamples
+from forgetmenot.data.mix import Mixing
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.forgetting import (
     BY_CONSTRUCTION,
@@ -22,7 +23,16 @@ from forgetmenot.forgetting import (
     reason_not_counted,
 )
 from forgetmenot.metric import CHOICE_NAME, DIVERGENCE
-from forgetmenot.result import CostSection, DataSection, Interval, MethodSection, RunResult, TaskSection
+from forgetmenot.result import (
+    CostSection,
+    DataSection,
+    Interval,
+    MethodSection,
+    MixtureShare,
+    RunResult,
+    Scores,
+    TaskSection,
+)
 from forgetmenot.scores import interval, resampled
 from forgetmenot.scoring import Measured
 
@@ -37,28 +47,29 @@ def record_scores(
     after: Mapping[str, Measured] | None,
     unchanged: Collection[str] = (),
 ) -> None:
-    """Fills tasks, gain and forgetting with their intervals; the first test set is the target.
+    """Fills tasks, gain and forgetting with their intervals.
 
     `after` is None while it is not known, or where there is one model alone; `unchanged` names the tasks that answer as
     before by construction.
     """
-    target, *retained = (data.task.name for data in tests)
+    targets, retained = ([data.task.name for data in tests if data.role == role] for role in ("target", "retained"))
     models = [before] if after is None else [before, after]
     scores = {data.task.name: [model[data.task.name].scores for model in models] for data in tests}
     points = {name: [each.totals for each in both] for name, both in scores.items()}
     draws = {name: resampled(both, seed=(0, zlib.crc32(name.encode()))) for name, both in scores.items()}
     result.tasks = {data.task.name: _task_section(data, points, draws) for data in tests}
-    reasons = {data.task.name: _reason(data, before[data.task.name]) for data in tests[1:]}
+    reasons = {data.task.name: _reason(data, before[data.task.name]) for data in tests if data.role == "retained"}
     reasons |= {name: BY_CONSTRUCTION for name in reasons if reasons[name] is None and name in unchanged}
     for name, reason in reasons.items():
-        result.tasks[name] |= {"role": "retained", "counted": counts(reason), "reason": reason}
+        result.tasks[name] |= {"counted": counts(reason), "reason": reason}
     if after is None:
         return
     better, better_R = _improvements(tests, points), _improvements(tests, draws)
     lost = {name: 0.0 - better[name] for name in retained}  # 0.0 - 0.0 is 0.0, and -0.0 reads oddly
     lost_R = {name: 0.0 - better_R[name] for name in retained}
     mean_R = mean_forgetting(lost_R, reasons)
-    result.gain, result.gain_ci = {target: better[target]}, {target: interval(better_R[target])}
+    result.gain = {name: better[name] for name in targets}
+    result.gain_ci = {name: interval(better_R[name]) for name in targets}
     result.forgetting = {"tasks": lost, "mean": mean_forgetting(lost, reasons)}
     result.forgetting_ci = {
         "tasks": {name: interval(values_R) for name, values_R in lost_R.items()},
@@ -70,7 +81,7 @@ def record_drift(
     result: RunResult, tests: Sequence[ScoringSet], *, after: Mapping[str, Measured], weights: float
 ) -> None:
     """Fills drift: how far the adapted model is from its base on every retained task, and in its weights."""
-    totals = {data.task.name: after[data.task.name].scores.totals for data in tests[1:]}
+    totals = {data.task.name: after[data.task.name].scores.totals for data in tests if data.role == "retained"}
     result.drift = {"kl": {name: scores[DIVERGENCE] for name, scores in totals.items()}, "weights": weights}
 
 
@@ -85,7 +96,7 @@ def _task_section(
         {name: interval(values_R) for name, values_R in draw.items()} for draw in draws[data.task.name]
     )
     return {
-        "role": "target",
+        "role": data.role,
         "metric": data.task.metric,
         "examples": len(data.examples),
         "before": dict(before),
@@ -117,17 +128,31 @@ def _reason(data: ScoringSet, before: Measured) -> str | None:
     return reason_not_counted(before.scores.of(metric), constant)
 
 
-def data_section(target: TaskExamples, encoded: EncodedRun) -> DataSection:
-    """Returns the data section: how many examples, and how many did not fit as they are."""
-    splits = (encoded.train, encoded.validation.rows, encoded.tests[0].rows)
-    return {
-        "name": target.task.name,
-        "train_examples": len(target.train),
-        "validation_examples": len(target.validation),
-        "test_examples": len(target.test),
+def data_section(targets: Sequence[TaskExamples], encoded: EncodedRun, *, mixing: Mixing) -> DataSection:
+    """Returns the data section: how many examples, how many did not fit as they are, and of several targets the mix."""
+    sets = (*encoded.validation, *(data for data in encoded.tests if data.role == "target"))
+    splits = (encoded.train, *(data.rows for data in sets))
+    section: DataSection = {
+        "name": mixing.name,
+        "train_examples": sum(len(data.train) for data in targets),
+        "validation_examples": sum(len(data.validation) for data in targets),
+        "test_examples": sum(len(data.test) for data in targets),
         "truncated": sum(split.truncated for split in splits),
         "dropped": sum(split.dropped for split in splits),
     }
+    if len(targets) > 1 and len(encoded.train.rows):
+        section["mixture"] = _mixture([data.task.name for data in targets], encoded, mixing=mixing)
+    return section
+
+
+def _mixture(names: Sequence[str], encoded: EncodedRun, *, mixing: Mixing) -> dict[str, MixtureShare]:
+    """Returns the targets' shares of an epoch, in examples and in tokens."""
+    sizes = encoded.sizes[: len(names)]
+    counts = np.array(mixing.counts(sizes))
+    ends = np.cumsum(sizes)
+    lengths = np.array([rows.mean() for rows in np.split(encoded.train.lengths[: ends[-1]], ends[:-1])])
+    shares = zip(names, counts / counts.sum(), counts * lengths / (counts @ lengths), strict=True)
+    return {name: {"examples": float(examples), "tokens": float(tokens)} for name, examples, tokens in shares}
 
 
 def method_section(name: str, model: PreTrainedModel, *, lr: float | None, parameters: int) -> MethodSection:
@@ -143,7 +168,7 @@ def method_section(name: str, model: PreTrainedModel, *, lr: float | None, param
 
 
 def cost_section(cost: Cost, *, data: AdaptationData, evaluate_seconds: float, virtual_tokens: int) -> CostSection:
-    """Returns the cost section; the first test set tells how long the prompts are."""
+    """Returns the cost section; the targets' test sets tell how long the prompts are."""
     return {
         "train_seconds": cost.train_seconds,
         "loading_seconds": data.loading_seconds,
@@ -151,11 +176,11 @@ def cost_section(cost: Cost, *, data: AdaptationData, evaluate_seconds: float, v
         "train_tokens_per_second": cost.train_tokens / cost.train_seconds if cost.train_seconds else None,
         "peak_memory_bytes": cost.peak_memory_bytes,
         "evaluate_seconds": evaluate_seconds,
-        "prompt_tokens_per_example": _prompt_tokens(data.tests[0], virtual_tokens),
+        "prompt_tokens_per_example": _prompt_tokens(data.tests, virtual_tokens),
     }
 
 
-def evaluation_cost(target: ScoringSet, *, seconds: float, virtual_tokens: int) -> CostSection:
+def evaluation_cost(tests: Sequence[ScoringSet], *, seconds: float, virtual_tokens: int) -> CostSection:
     """Returns the cost section of an evaluation, in which nothing was trained."""
     return {
         "train_seconds": None,
@@ -164,24 +189,36 @@ def evaluation_cost(target: ScoringSet, *, seconds: float, virtual_tokens: int) 
         "train_tokens_per_second": None,
         "peak_memory_bytes": None,
         "evaluate_seconds": seconds,
-        "prompt_tokens_per_example": _prompt_tokens(target, virtual_tokens),
+        "prompt_tokens_per_example": _prompt_tokens(tests, virtual_tokens),
     }
 
 
-def _prompt_tokens(target: ScoringSet, virtual_tokens: int) -> float | None:
-    return float(target.rows.rows.prompt_lengths.mean()) + virtual_tokens if target.task.answers else None
+def _prompt_tokens(tests: Sequence[ScoringSet], virtual_tokens: int) -> float | None:
+    """Returns the mean over all prompts of the targets that answer."""
+    asked = [data.rows.rows.prompt_lengths for data in tests if data.role == "target" and data.task.answers]
+    return float(np.concatenate(asked).mean()) + virtual_tokens if asked else None
 
 
 def objective(name: str, *, result: RunResult, validation: Mapping[str, float]) -> float | None:
-    """Returns what a sweep judges by: `val.<metric>`, `gain`, `forgetting.mean` or `after.<metric>` of the target."""
-    assert result.tasks is not None and result.gain is not None and result.forgetting is not None
-    where, _, metric = name.partition(".")
+    """Returns what a sweep judges by: `val.<score>`, `gain`, `forgetting.mean` or `after.<score>`.
+
+    A score is a metric of the one target; of several `<task>.<metric>`, or `mean` over them, as gain is.
+    """
+    assert result.gain is not None and result.forgetting is not None
+    where, _, score = name.partition(".")
+    task, _, metric = score.rpartition(".")
     if where == "val":
-        return float(validation[f"val/{metric}"])
+        return float(validation[f"val/{task}/{metric}" if task else f"val/{metric}"])
     if where == "after":
-        assert result.target is not None and result.target["after"] is not None
-        return result.target["after"][metric]
-    return result.forgetting["mean"] if where == "forgetting" else next(iter(result.gain.values()))
+        return result.after_mean if score == "mean" else _after(result, task)[metric]
+    return result.forgetting["mean"] if where == "forgetting" else result.gain_mean
+
+
+def _after(result: RunResult, task: str) -> Scores:
+    """Returns what a target scored after, or the one that there is."""
+    section = result.targets[task] if task else next(iter(result.targets.values()))
+    assert section["after"] is not None
+    return section["after"]
 
 
 def metrics(result: RunResult) -> dict[str, float]:

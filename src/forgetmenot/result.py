@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, NotRequired, Self, TypedDict
 
+from forgetmenot.forgetting import mean_over_targets
+
 SCHEMA_VERSION = 1
 FILE_NAME = "result.json"
 
 Status = Literal["complete", "failed", "interrupted"]
+Role = Literal["target", "retained"]
 Scores = dict[str, float]
 Interval = tuple[float, float]
 """The lower and the upper end of a 95% interval."""
@@ -51,7 +54,8 @@ class MethodSection(TypedDict):
 class DataSection(TypedDict):
     """The target's examples: how many a split has, and how many did not fit as they are.
 
-    `replayed_examples` counts what steps replayed of retained tasks, over the whole run.
+    Of several targets, all together; `mixture` then says what each is of the mixture. `replayed_examples` counts what
+    steps replayed of retained tasks, over the whole run.
     """
 
     name: str
@@ -61,6 +65,14 @@ class DataSection(TypedDict):
     truncated: int
     dropped: int
     replayed_examples: NotRequired[int]
+    mixture: NotRequired[dict[str, "MixtureShare"]]
+
+
+class MixtureShare(TypedDict):
+    """A target's share of the training examples and of their tokens, as an epoch is planned."""
+
+    examples: float
+    tokens: float
 
 
 class CostSection(TypedDict):
@@ -88,7 +100,7 @@ class TaskIntervals(TypedDict):
 class TaskSection(TypedDict):
     """A task's scores; `counted` and `reason` say of a retained one whether it counts towards mean forgetting."""
 
-    role: Literal["target", "retained"]
+    role: Role
     metric: str
     examples: int
     counted: NotRequired[bool]
@@ -151,9 +163,26 @@ class RunResult:
     git_commit: str | None = None
 
     @property
-    def target(self) -> TaskSection | None:
-        """The task that was tuned for."""
-        return next((task for task in (self.tasks or {}).values() if task["role"] == "target"), None)
+    def targets(self) -> dict[str, TaskSection]:
+        """The tasks that were tuned for."""
+        return {name: task for name, task in (self.tasks or {}).items() if task["role"] == "target"}
+
+    def mean_over_targets(self, values: Scores) -> float | None:
+        """Returns the mean of what each target came to, by the house's rule; None where there is none."""
+        known = {name: value for name, value in values.items() if value is not None}
+        metrics = {name: task["metric"] for name, task in self.targets.items()}
+        return mean_over_targets(known, metrics) if known else None
+
+    @property
+    def after_mean(self) -> float | None:
+        """The targets' own metrics after, in the mean."""
+        after = {name: task["after"][task["metric"]] for name, task in self.targets.items() if task["after"]}
+        return self.mean_over_targets(after)
+
+    @property
+    def gain_mean(self) -> float | None:
+        """How much better the targets became, in the mean."""
+        return self.mean_over_targets(self.gain or {})
 
     def write(self, folder: Path) -> None:
         """Writes result.json whole or not at all."""

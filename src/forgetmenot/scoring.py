@@ -15,10 +15,13 @@ from forgetmenot.answers import ANSWER_NAMES, answer_scores
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.task import Task
 from forgetmenot.data.types import ScoringBatch
-from forgetmenot.forgetting import LOSSES
+from forgetmenot.forgetting import LOSSES, mean_over_targets
 from forgetmenot.metric import CHOICE_NAME, DIVERGENCE, Ratios
 from forgetmenot.module import Scored
 from forgetmenot.scores import ExampleScores
+
+MEAN = "val/mean"
+"""The mean of several targets' own metrics: of those scored by answers, or of losses where none is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,21 +48,25 @@ class _Part:
 
 
 class Scoring(Callback):
-    """Scores what every rank answered. Validation is logged under `val/`; tests stay in `measured`, in file order."""
+    """Scores what every rank answered. Validation is logged under `val/`; tests stay in `measured`, in file order.
 
-    def __init__(self, *, validation: ScoringSet, tests: Sequence[ScoringSet]) -> None:
-        self.validation = validation
+    Of several targets each has its name before the score, and `val/mean` is the mean of their own metrics.
+    """
+
+    def __init__(self, *, validation: Sequence[ScoringSet], tests: Sequence[ScoringSet]) -> None:
+        self.validation = {data.task.name: data for data in validation}
         self.tests = {data.task.name: data for data in tests}
         self.measured: dict[str, Measured] = {}
         self.test_seconds = 0.0
         self._started = 0.0
-        self._ratios = Ratios(score_names(validation.task))
+        self._ratios = {data.task.name: Ratios(score_names(data.task)) for data in validation}
         self._parts: list[_Part] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._ratios.reset()
-        if trainer.world_size > 1:
-            self._ratios.to(pl_module.device)  # where ranks add up
+        for ratios in self._ratios.values():
+            ratios.reset()
+            if trainer.world_size > 1:
+                ratios.to(pl_module.device)  # where ranks add up
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._parts = []
@@ -69,9 +76,10 @@ class Scoring(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        part = _part(self.validation, batch, outputs)
+        part = _part(self.validation[batch.task], batch, outputs)
         counted = float(batch.counted)  # 0 for a batch that only keeps ranks in step
-        self._ratios.update(torch.from_numpy(part.sums_BS * counted), torch.from_numpy(part.weights_BS * counted))
+        sums_BS, weights_BS = (torch.from_numpy(values * counted) for values in (part.sums_BS, part.weights_BS))
+        self._ratios[batch.task].update(sums_BS, weights_BS)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
@@ -81,9 +89,11 @@ class Scoring(Callback):
             self._parts.append(_part(self.tests[batch.task], batch, outputs))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        scores = self._ratios.compute()
-        _check_loss(scores["loss"], task=self.validation.task.name)
-        pl_module.log_dict({f"val/{name}": value for name, value in scores.items()}, rank_zero_only=False)
+        scores = {task: ratios.compute() for task, ratios in self._ratios.items()}
+        for task, of_task in scores.items():
+            _check_loss(of_task["loss"], task=task)
+        metrics = {task: data.task.metric for task, data in self.validation.items()}
+        pl_module.log_dict(validation_log(scores, metrics), rank_zero_only=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         parts = self._gathered()
@@ -104,6 +114,19 @@ class Scoring(Callback):
 def score_names(task: Task) -> tuple[str, ...]:
     """Returns the names of all scores that a task gets."""
     return (*(ANSWER_NAMES if task.answers else ()), *((CHOICE_NAME,) if task.choices else ()), *LOSSES)
+
+
+def validation_log(scores: Mapping[str, Mapping[str, float]], metrics: Mapping[str, str]) -> dict[str, float]:
+    """Returns scores by target under the names that they are logged by, with their mean where there are several."""
+    if len(scores) == 1:
+        return {f"val/{name}": value for of_task in scores.values() for name, value in of_task.items()}
+    named = {f"val/{task}/{name}": value for task, of_task in scores.items() for name, value in of_task.items()}
+    return named | {MEAN: mean_over_targets({task: scores[task][metric] for task, metric in metrics.items()}, metrics)}
+
+
+def monitored(metrics: Mapping[str, str]) -> str:
+    """Returns under which name the score that a run is watched by is logged, given each target's own metric."""
+    return MEAN if len(metrics) > 1 else f"val/{next(iter(metrics.values()))}"
 
 
 def _check_loss(loss: float, *, task: str) -> None:

@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS, Settings
-from forgetmenot.forgetting import LOSSES
 
 Precision = Literal["fp32", "bf16"]
 
@@ -108,9 +107,8 @@ def build_trainer(
     )
 
 
-def selection(settings: Settings, monitor: str, folder: Path) -> list[Callback]:
+def selection(settings: Settings, monitor: str, folder: Path, *, mode: Literal["min", "max"]) -> list[Callback]:
     """Returns the callbacks that keep the best weights and stop when they no longer improve."""
-    mode: Literal["min", "max"] = "min" if monitor.rpartition("/")[2] in LOSSES else "max"
     checkpoints = folder / "checkpoints"
     chosen: list[Callback] = []
     if settings.select == "best":

@@ -60,12 +60,16 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def user_conf(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
-    """A config folder of a user's own with one data set, `kept`."""
+    """A config folder of a user's own with two data sets, `kept` and `mood`."""
     folder = tmp_path_factory.mktemp("user_conf")
     (folder / "data").mkdir()
     (folder / "data" / "kept.yaml").write_text(
         f"defaults: [local, _self_]\nname: kept\npath: {tiny_data}\n"
         "prompt: text\ncompletion: number\nmax_new_tokens: 2\n"
+    )
+    (folder / "data" / "mood.yaml").write_text(
+        f"defaults: [local, _self_]\nname: mood\npath: {tiny_data}\n"
+        "prompt: text\ncompletion: label\nmax_new_tokens: 2\n"
     )
     return folder
 

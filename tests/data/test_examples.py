@@ -94,7 +94,7 @@ def test_data_without_test_split_is_an_error(tmp_path: Path) -> None:
 
 def test_scoring_sets_stand_in_order_with_the_target_first(encoder: Encoder) -> None:
     kept = TaskExamples(task=make_task(name="kept"), train=(), validation=(), test=examples(("m", "n"), ("o", "p")))
-    run = encode_run(target(make_task()), [kept], encoder=encoder, embedding_rows=ROWS, seed=0)
+    run = encode_run([target(make_task())], [kept], encoder=encoder, embedding_rows=ROWS, seed=0)
     assert [(data.task.name, len(data.rows.rows)) for data in run.tests] == [
         ("quiz", 1),
         ("kept", 2),
@@ -103,8 +103,8 @@ def test_scoring_sets_stand_in_order_with_the_target_first(encoder: Encoder) -> 
 
 
 def test_validation_is_bounded(encoder: Encoder) -> None:
-    run = encode_run(target(make_task(max_validation=2)), [], encoder=encoder, embedding_rows=ROWS, seed=0)
-    assert len(run.validation.rows.rows) == len(run.validation.examples) == 2
+    run = encode_run([target(make_task(max_validation=2))], [], encoder=encoder, embedding_rows=ROWS, seed=0)
+    assert len(run.validation[0].rows.rows) == len(run.validation[0].examples) == 2
 
 
 def test_bounded_validation_is_drawn_from_the_whole_split_in_file_order(encoder: Encoder) -> None:
@@ -113,7 +113,7 @@ def test_bounded_validation_is_drawn_from_the_whole_split_in_file_order(encoder:
     drawn = [
         [
             int(e.prompt)
-            for e in encode_run(data, [], encoder=encoder, embedding_rows=ROWS, seed=seed).validation.examples
+            for e in encode_run([data], [], encoder=encoder, embedding_rows=ROWS, seed=seed).validation[0].examples
         ]
         for seed in (0, 0, 1)
     ]
@@ -125,7 +125,7 @@ def test_training_examples_of_which_none_fits_are_an_error(encoder: Encoder) -> 
     task = make_task()
     long = TaskExamples(task=task, train=examples(("a", "b" * 40)), validation=(), test=examples(("a", "b")))
     with pytest.raises(ValueError, match="max_length must hold a training example, got 16 tokens"):
-        encode_run(long, [], encoder=encoder, embedding_rows=ROWS, seed=0)
+        encode_run([long], [], encoder=encoder, embedding_rows=ROWS, seed=0)
 
 
 def test_each_task_is_cut_on_its_own_side(encoder: Encoder) -> None:
@@ -139,7 +139,7 @@ def test_each_task_is_cut_on_its_own_side(encoder: Encoder) -> None:
 
 def test_a_token_that_the_model_has_no_embedding_for_is_an_error(encoder: Encoder) -> None:
     with pytest.raises(ValueError, match=r"one of the model's 5 embeddings, got '.+' as token \d+$"):
-        encode_run(target(make_task()), [], encoder=encoder, embedding_rows=5, seed=0)
+        encode_run([target(make_task())], [], encoder=encoder, embedding_rows=5, seed=0)
 
 
 def test_a_task_scored_by_loss_alone_reserves_no_room_for_an_answer(encoder: Encoder) -> None:

@@ -1,4 +1,4 @@
-"""Every preset of conf/model: built small, its architecture takes a step, is scored, and answers as transformers does."""
+"""Every preset of conf/model, built small: it takes a step, is scored, and answers as transformers does."""
 
 from collections.abc import Mapping
 from pathlib import Path

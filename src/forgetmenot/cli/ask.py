@@ -18,6 +18,7 @@ from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.settings import Question
 from forgetmenot.config.source import read_source
 from forgetmenot.data.examples import EncodedRun, ScoringSet, scoring_set
+from forgetmenot.data.mix import Mixing
 from forgetmenot.data.shots import read_shots
 from forgetmenot.data.types import Example
 from forgetmenot.loggers import quiet_libraries
@@ -35,6 +36,7 @@ def run(config: DictConfig) -> None:
     source = read_source(question.run, {})
     source.config.trainer.update(_ONE_PROCESS)
     setup = set_up(expand_retained(source.config))
+    setup = replace(setup, targets=setup.targets[:1], mixing=Mixing.of_one(setup.mixing.name), replay=None)
     default = setup.target.task.max_new_tokens if source.folder else _NEW_TOKENS
     asked = _asked(setup, question.prompt, max_new_tokens=question.max_new_tokens or default)
 
@@ -45,7 +47,7 @@ def run(config: DictConfig) -> None:
         shots = read_shots(learned, task=setup.target.task.name)
         shown = _asked(setup, shots + question.prompt, max_new_tokens=asked.task.max_new_tokens) if shots else asked
         said = _answer(setup, load_adapted(setup, learned), shown, virtual_tokens=setup.method.virtual_ids)
-        table.add_row(f"{setup.method.name} on {setup.target.task.name}", escape(said))
+        table.add_row(f"{setup.method.name} on {setup.mixing.name}", escape(said))
     Console().print(table)
 
 
@@ -60,8 +62,8 @@ def _asked(setup: Setup, prompt: str, *, max_new_tokens: int) -> ScoringSet:
 
 def _answer(setup: Setup, module: AdaptationModule, asked: ScoringSet, *, virtual_tokens: int) -> str:
     """Returns what a model answers, under the same path as in a run."""
-    rows = EncodedRun(train=asked.rows, sizes=(1,), validation=asked, tests=(asked,))
-    scoring = Scoring(validation=asked, tests=rows.tests)
+    rows = EncodedRun(train=asked.rows, sizes=(1,), validation=(asked,), tests=(asked,))
+    scoring = Scoring(validation=rows.validation, tests=rows.tests)
     judge = trainer_for(setup, [scoring], [], console=Console(file=io.StringIO()))
     judge.test(module, data_for(setup, rows, tests=rows.tests, virtual_tokens=virtual_tokens), verbose=False)
     return scoring.measured[asked.task.name].answers[0]

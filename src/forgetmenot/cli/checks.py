@@ -1,6 +1,7 @@
 """What settings must keep to beyond their types, checked before any weight is read."""
 
 import warnings
+from collections.abc import Sequence
 
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.settings import Settings
@@ -11,14 +12,18 @@ from forgetmenot.model.facts import ModelFacts
 from forgetmenot.scoring import score_names
 
 
-def check_objective(name: str | None, target: Task) -> None:
+def check_objective(name: str | None, targets: Sequence[Task]) -> None:
     """Raises ConfigError where a sweep cannot judge by `name`; None is the default."""
-    metrics = score_names(target)
-    known = ["gain", "forgetting.mean", *(f"{where}.{metric}" for where in ("val", "after") for metric in metrics)]
-    if name is not None and name not in known:
+    if name is None:
+        return
+    several = len(targets) > 1
+    scores = [f"{task.name}.{metric}" if several else metric for task in targets for metric in score_names(task)]
+    scores += ["mean"] if several else []
+    known = ["gain", "forgetting.mean", *(f"{where}.{score}" for where in ("val", "after") for score in scores)]
+    if name not in known:
+        shown = "mean or <task>.<metric>" if several else "<metric>" if targets[0].answers else "loss"
         hint = did_you_mean(name, known)
-        scores = "<metric>" if target.answers else "loss"
-        raise ConfigError(f"objective must be gain, forgetting.mean, val.{scores} or after.{scores}, got {name}{hint}")
+        raise ConfigError(f"objective must be gain, forgetting.mean, val.{shown} or after.{shown}, got {name}{hint}")
 
 
 def check_lengths(

@@ -10,7 +10,7 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
-from forgetmenot.cli.prompting import encode_shown, score_prompted, tell_of_cut_prompts
+from forgetmenot.cli.prompting import encode_shown, kept_shots, score_prompted, tell_of_cut_prompts, tests_with
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.wiring import (
     answers_of,
@@ -26,7 +26,6 @@ from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.save import save_evaluation_config
 from forgetmenot.config.settings import Evaluation
 from forgetmenot.config.source import read_source
-from forgetmenot.data.shots import read_shots
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.outcome import data_section, evaluation_cost, method_section, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
@@ -50,10 +49,10 @@ def run(config: DictConfig) -> None:
         on_rank_zero(save_evaluation_config)(config, folder)
         seed_everything(setup.settings.seed, verbose=False)
         rows = encode(setup)
-        shots = "" if learned is None else read_shots(learned, task=setup.target.task.name)
+        shots = {} if learned is None else kept_shots(setup, learned)
         shown = encode_shown(setup, rows, shots=shots)
         result.seed, result.model = setup.settings.seed, setup.model_section
-        result.data = data_section(setup.target, shown)
+        result.data = data_section(setup.targets, shown, mixing=setup.mixing)
         on_rank_zero(tell_of_cut_prompts)(setup, shown.tests, console=console)
 
         before = score_base(setup, rows, result=result, console=console)
@@ -66,7 +65,7 @@ def run(config: DictConfig) -> None:
             )
             scoring = Scoring(validation=shown.validation, tests=shown.tests)
             judge = trainer_for(setup, [scoring], [], console=console)
-            tests = rows.tests if setup.method.trains else shown.tests[: bool(shots)]
+            tests = rows.tests if setup.method.trains else tests_with(shots, shown)
             data = data_for(setup, shown, tests=tests, virtual_tokens=setup.method.virtual_ids)
             with ctrl_c_interrupts():
                 if setup.method.trains:
@@ -77,7 +76,7 @@ def run(config: DictConfig) -> None:
             record_scores(result, rows.tests, before=before.tasks, after=after.tasks, unchanged=after.unchanged)
             record_drift(result, rows.tests, after=after.tasks, weights=after.distance)
 
-        result.cost = evaluation_cost(shown.tests[0], seconds=seconds, virtual_tokens=setup.method.virtual_tokens)
+        result.cost = evaluation_cost(shown.tests, seconds=seconds, virtual_tokens=setup.method.virtual_tokens)
         said = None if after is None else answers_of(after.tasks)
         on_rank_zero(write_predictions)(folder, rows.tests, before=answers_of(before.tasks), after=said)
 

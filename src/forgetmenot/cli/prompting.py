@@ -1,8 +1,9 @@
-"""Prompting instead of training: the base, with shots before each prompt of the target, is what a run came to."""
+"""Prompting instead of training: the base, with shots before each prompt of the targets, is what a run came to."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -11,31 +12,47 @@ from rich.console import Console
 from forgetmenot.cli.setup import Setup
 from forgetmenot.cli.wiring import AdaptedScores, load_base
 from forgetmenot.data.examples import EncodedRun, ScoringSet, encode_run, scoring_set
-from forgetmenot.data.shots import put_before
+from forgetmenot.data.shots import draw_shots, put_before, read_shots
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.module import AdaptationModule
 from forgetmenot.scoring import Measured, Scoring
 
 
-def encode_shown(setup: Setup, rows: EncodedRun, *, shots: str) -> EncodedRun:
-    """Returns the run's rows with `shots` before each prompt of the target; without shots the rows themselves.
+def drawn_shots(setup: Setup) -> dict[str, str]:
+    """Returns what stands before the prompts of each target; nothing for a method without shots."""
+    number, seed = setup.method.shots, setup.settings.seed
+    return {data.task.name: draw_shots(data, number, seed=seed, key="method.num_shots") for data in setup.targets}
+
+
+def kept_shots(setup: Setup, folder: Path) -> dict[str, str]:
+    """Returns what a run put before the prompts of each target, as it wrote it into `folder`."""
+    return {data.task.name: read_shots(folder, task=data.task.name) for data in setup.targets}
+
+
+def tests_with(shots: Mapping[str, str], shown: EncodedRun) -> tuple[ScoringSet, ...]:
+    """Returns the test sets that shots stand before: those that answer otherwise than before."""
+    return tuple(data for data in shown.tests if shots.get(data.task.name))
+
+
+def encode_shown(setup: Setup, rows: EncodedRun, *, shots: Mapping[str, str]) -> EncodedRun:
+    """Returns the run's rows with the shots of each target before its prompts; without shots the rows themselves.
 
     Raises ValueError where max_length cuts every prompt, so that the shots would never stand there whole.
     """
-    if not shots:
+    if not any(shots.values()):
         return rows
-    target = replace(put_before(setup.target, shots), train=())
+    targets = [replace(put_before(data, shots[data.task.name]), train=()) for data in setup.targets]
     shown = encode_run(
-        target, (), encoder=setup.encoder, embedding_rows=setup.facts.embedding_rows, seed=setup.settings.seed
+        targets, (), encoder=setup.encoder, embedding_rows=setup.facts.embedding_rows, seed=setup.settings.seed
     )
-    test = shown.tests[0]
-    if test.rows.truncated == len(test.examples):
-        raise ValueError(
-            f"max_length must be at least {needed_length(setup, test)} to hold the prompts of {test.task.name} with "
-            f"the shots before them, got {setup.settings.max_length}, which cuts every one of them; fewer "
-            "method.num_shots need less"
-        )
-    return replace(rows, validation=shown.validation, tests=(test, *rows.tests[1:]))
+    for test in shown.tests:
+        if test.rows.truncated == len(test.examples):
+            raise ValueError(
+                f"max_length must be at least {needed_length(setup, test)} to hold the prompts of {test.task.name} "
+                f"with the shots before them, got {setup.settings.max_length}, which cuts every one of them; fewer "
+                "method.num_shots need less"
+            )
+    return replace(rows, validation=shown.validation, tests=(*shown.tests, *rows.tests[len(targets) :]))
 
 
 def needed_length(setup: Setup, data: ScoringSet) -> int:

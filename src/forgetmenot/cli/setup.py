@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -18,13 +19,14 @@ from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.config.settings import Settings
+from forgetmenot.config.tasks import tasks_of
 from forgetmenot.data.chat import Chat
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.examples import TaskExamples, read_examples
-from forgetmenot.data.mix import Replay
+from forgetmenot.data.mix import Mixing, Replay
 from forgetmenot.data.shots import draw_shots, put_before
-from forgetmenot.data.task import Task
+from forgetmenot.forgetting import LOSSES
 from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
 from forgetmenot.model.facts import ModelFacts, read_facts
@@ -34,6 +36,7 @@ from forgetmenot.model.quantize import check_quantization
 from forgetmenot.optim import Stepping, try_optimizer
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
+from forgetmenot.scoring import monitored
 from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer, uses_cuda
 
 _NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
@@ -54,7 +57,8 @@ class Setup:
     method: Method
     regularizers: tuple[Regularizer, ...]
     replay: Replay | None
-    target: TaskExamples
+    mixing: Mixing
+    targets: tuple[TaskExamples, ...]
     retained: tuple[TaskExamples, ...]
     make_optimizer: Callable[..., Optimizer]
     make_schedule: Callable[..., LRScheduler]
@@ -72,14 +76,24 @@ class Setup:
         return {"name": self.model.name, "architecture": self.facts.architecture, "parameters": self.facts.parameters}
 
     @property
+    def target(self) -> TaskExamples:
+        """The first target: a prompt from elsewhere is laid out as its prompts are."""
+        return self.targets[0]
+
+    @property
     def monitor(self) -> str:
-        """What select=best and patience watch: the target's own metric on validation examples."""
-        return f"val/{self.target.task.metric}"
+        """What select=best and patience watch: the target's own metric on validation examples, of several the mean."""
+        return monitored({data.task.name: data.task.metric for data in self.targets})
+
+    @property
+    def direction(self) -> Literal["min", "max"]:
+        """Whether what is watched gets better as it falls: where every target is scored by a loss."""
+        return "min" if all(data.task.metric in LOSSES for data in self.targets) else "max"
 
     @property
     def objective(self) -> str:
         """What a sweep judges the run by."""
-        return self.settings.objective or f"val.{self.target.task.metric}"
+        return self.settings.objective or self.monitor.replace("/", ".")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the optimizer steps of the whole run, by epochs or max_steps, whichever ends first."""
@@ -113,8 +127,8 @@ class Setup:
             shots = draw_shots(data, num_shots, seed=seed) if data.task.answers else ""
             return replace(put_before(data, shots), train=(), validation=())
 
-        target, *retained = (shown(data) for data in (self.target, *self.retained))
-        return replace(self, target=target, retained=tuple(retained), replay=None)
+        targets, retained = (tuple(shown(data) for data in tasks) for tasks in (self.targets, self.retained))
+        return replace(self, targets=targets, retained=retained, replay=None)
 
     @property
     def liger(self) -> bool:
@@ -147,8 +161,8 @@ def set_up(config: DictConfig) -> Setup:
     method = build(config.method, Method, key="method", plugins=plugins)
     regularizers = _regularizers(config, plugins=plugins)
     replay = build(config.replay, Replay, key="replay") if config.get("replay") else None
-    target, retained = _tasks(config)
-    check_objective(settings.objective, target)
+    mixing, targets, retained = tasks_of(config.data)
+    check_objective(settings.objective, targets)
     optimizer = plain(config.optimizer, key="optimizer")
     make_optimizer = build_partial(config.optimizer, Optimizer, key="optimizer", ours=_OPTIMIZER_KEYS, plugins=plugins)
     make_schedule = build_partial(config.schedule, LRScheduler, key="schedule", plugins=plugins)
@@ -163,7 +177,7 @@ def set_up(config: DictConfig) -> Setup:
     check_quantization(method.quantization, empty=empty_model(model, model_config), weights=model.weights)
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
     chat = _chat(model, facts, tokenizer=tokenizer)
-    check_lengths(settings, facts, method=method, chat=chat, tasks=(target, *retained))
+    check_lengths(settings, facts, method=method, chat=chat, tasks=(*targets, *retained))
     prepare(method.apply(empty_model(model, model_config)), model)  # what does not fit says so before weights are read
     setup = Setup(
         settings=settings,
@@ -175,7 +189,8 @@ def set_up(config: DictConfig) -> Setup:
         method=method,
         regularizers=regularizers,
         replay=replay,
-        target=read_examples(target, seed=settings.seed),
+        mixing=mixing,
+        targets=tuple(read_examples(task, seed=settings.seed) for task in targets),
         retained=tuple(read_examples(task, seed=settings.seed) for task in retained),
         make_optimizer=make_optimizer,
         make_schedule=make_schedule,
@@ -191,7 +206,7 @@ def set_up(config: DictConfig) -> Setup:
         check_liger(model_config)
     elif model.liger:
         warnings.warn("model.liger has no effect on a CPU: its kernels are written for accelerators", stacklevel=2)
-    for data in (setup.target, *setup.retained):
+    for data in (*setup.targets, *setup.retained):
         if data.task.answers:
             warn_of_unseen_letters(data.task.name, [example.references for example in data.test])
     return setup
@@ -227,20 +242,6 @@ def _regularizers(config: DictConfig, *, plugins: tuple[str, ...]) -> tuple[Regu
     return tuple(built.values())
 
 
-def _tasks(config: DictConfig) -> tuple[Task, tuple[Task, ...]]:
-    node = config.data.copy()
-    retained = node.pop("retained", None) or []
-    target = build(node, Task, key="data")
-    tasks = (target, *(build(entry, Task, key=f"data.retained[{i}]") for i, entry in enumerate(retained)))
-    names = [task.name for task in tasks]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"data.retained must be data sets of different names, also from data.name, got {name} twice"
-            )
-    return target, tasks[1:]
-
-
 def _trainer_values(config: DictConfig) -> dict[str, object]:
     values = plain(config.trainer, key="trainer")
     check_names(values)
@@ -267,10 +268,11 @@ def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, f
 
 def check_trainable(setup: Setup) -> None:
     """Raises ConfigError where a task has nothing to learn from, or the target nothing to be judged by on the way."""
-    path = setup.target.task.path
-    for name, split in (("train", setup.target.train), ("validation", setup.target.validation)):
-        if not split:
-            raise ConfigError(f"data.path must hold a {name} split, got {path} without one")
+    for number, data in enumerate(setup.targets):
+        key = "data" if len(setup.targets) == 1 else f"data.tasks[{number}]"
+        for name, split in (("train", data.train), ("validation", data.validation)):
+            if not split:
+                raise ConfigError(f"{key}.path must hold a {name} split, got {data.task.path} without one")
     if setup.replay is not None:
         _check_replay(setup, setup.replay)
 

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import (
+    drawn_shots,
     encode_shown,
     prompted_module,
     score_prompted,
     tell_of_cut_prompts,
+    tests_with,
     warn_of_idle_settings,
 )
 from forgetmenot.cli.setup import Setup, check_trainable, set_up
@@ -37,7 +39,7 @@ from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun
-from forgetmenot.data.shots import draw_shots, write_shots
+from forgetmenot.data.shots import write_shots
 from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, log_outcome, open_logger, quiet_libraries
 from forgetmenot.module import AdaptationModule
 from forgetmenot.outcome import (
@@ -91,11 +93,11 @@ def run(config: DictConfig) -> float | None:
         check_penalties(setup)
         on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
         seed_everything(setup.settings.seed, verbose=False)
-        shots = draw_shots(setup.target, setup.method.shots, seed=setup.settings.seed, key="method.num_shots")
+        shots = drawn_shots(setup)
         rows = encode(setup)
         shown = encode_shown(setup, rows, shots=shots)
         result.seed, result.model = setup.settings.seed, setup.model_section
-        result.data = data_section(setup.target, shown)
+        result.data = data_section(setup.targets, shown, mixing=setup.mixing)
 
         desk = _Desk(folder=folder, result=result, loggers=_loggers(setup, folder), console=console)
         before = score_base(setup, rows, result=result, console=console)
@@ -127,7 +129,7 @@ def _fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConf
     module, data = adapt(setup, rows, result=result, console=console)
     result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
     cost, scoring = Cost(), Scoring(validation=rows.validation, tests=rows.tests)
-    chosen = [*selection(setup.settings, setup.monitor, folder), *_trial(setup)]
+    chosen = [*selection(setup.settings, setup.monitor, folder, mode=setup.direction), *_trial(setup)]
     epoch = data.plan.steps_per_epoch
     trainer = trainer_for(setup, [cost, scoring, *chosen], desk.loggers, console=console, epoch=epoch)
     try:
@@ -149,16 +151,17 @@ def _fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConf
     return _Adapted(scores=scores, validation=validation, steps=trainer.global_step)
 
 
-def _prompt(setup: Setup, shown: EncodedRun, *, before: BaseScores, shots: str, desk: _Desk) -> _Adapted:
+def _prompt(setup: Setup, shown: EncodedRun, *, before: BaseScores, shots: Mapping[str, str], desk: _Desk) -> _Adapted:
     """Keeps the shots as text and scores the base with them before each prompt of the target."""
     warn_of_idle_settings(setup)
     result, learned = desk.result, desk.folder / setup.method.folder
     module = prompted_module(setup)
     result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
     on_rank_zero(setup.method.save)(module.model, learned)
-    on_rank_zero(write_shots)(learned, shots, task=setup.target.task.name)
-    result.method["saved_bytes"] = len(shots.encode())
-    tests = shown.tests[:1] if shots else ()
+    for task, text in shots.items():
+        on_rank_zero(write_shots)(learned, text, task=task)
+    result.method["saved_bytes"] = sum(len(text.encode()) for text in shots.values())
+    tests = tests_with(shots, shown)
     on_rank_zero(tell_of_cut_prompts)(setup, tests, console=desk.console)
 
     scoring = Scoring(validation=shown.validation, tests=shown.tests)
@@ -170,7 +173,7 @@ def _prompt(setup: Setup, shown: EncodedRun, *, before: BaseScores, shots: str, 
             scores = score_prompted(module, data, before=before.tasks, judge=judge, scoring=scoring)
     finally:
         scored_in = before.seconds + scoring.test_seconds
-        result.cost = evaluation_cost(shown.tests[0], seconds=scored_in, virtual_tokens=0)
+        result.cost = evaluation_cost(shown.tests, seconds=scored_in, virtual_tokens=0)
     return _Adapted(scores=scores, validation=validation, steps=0)
 
 

@@ -63,7 +63,7 @@ def encode(setup: Setup) -> EncodedRun:
     """Returns all rows of the run; of retained tasks those to train on only where they are replayed."""
     retained = setup.retained if setup.replay else tuple(replace(data, train=()) for data in setup.retained)
     return encode_run(
-        setup.target,
+        setup.targets,
         retained,
         encoder=setup.encoder,
         embedding_rows=setup.facts.embedding_rows,
@@ -134,6 +134,7 @@ def adapt(
 
 def data_for(setup: Setup, rows: EncodedRun, *, tests: Sequence[ScoringSet], virtual_tokens: int) -> AdaptationData:
     """Returns the run's data, laid out for a model with `virtual_tokens`."""
+    counts = setup.mixing.counts(rows.sizes[: len(setup.targets)])
     plan = Plan(
         lengths=rows.train.lengths + virtual_tokens,
         batch_size=setup.settings.batch_size,
@@ -141,7 +142,7 @@ def data_for(setup: Setup, rows: EncodedRun, *, tests: Sequence[ScoringSet], vir
         seed=setup.settings.seed,
         group_by_length=setup.settings.group_by_length,
         packed=setup.packs,
-        mix=Mix(sizes=rows.sizes, counts=rows.sizes[:1], replayed=setup.replayed),
+        mix=Mix(sizes=rows.sizes, counts=counts, replayed=setup.replayed),
     )
     return AdaptationData(
         rows.train,

@@ -1,4 +1,6 @@
-"""Writes the retained tasks out: names under `data.retained` become the settings of those data sets."""
+"""Writes tasks out: names under `data.retained` and `data.tasks` become the settings of those data sets."""
+
+from collections.abc import Iterable, Mapping, Sequence
 
 from hydra import compose
 from hydra.errors import MissingConfigException
@@ -6,28 +8,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.paths import choices
-from forgetmenot.config.source import is_run, read_source
+from forgetmenot.config.source import is_run, read_source, targets_of
 
 
 def expand_retained(config: DictConfig) -> DictConfig:
-    """Returns `config` with each name in data.retained replaced by that data set's own settings.
+    """Returns `config` with each name in data.retained, and in data.tasks, replaced by that data set's own settings.
 
-    Their own `retained` is left out, and so is the target itself (of the same name and path). Settings already written
-    out stay as they are.
+    Their own `retained` is left out, and so is what is a target itself (of the same name and path) from the retained
+    ones. Settings already written out stay as they are.
     """
-    expanded = []
-    if isinstance(config.data.retained, str):
-        raise ConfigError(f"data.retained must be a list such as [{config.data.retained}], got {config.data.retained}")
-    for entry in config.data.retained or []:
-        node = _compose(entry) if isinstance(entry, str) else entry
-        values = OmegaConf.to_container(node, resolve=True)
-        assert isinstance(values, dict)
-        values.pop("retained", None)
-        if (values["name"], values["path"]) != (config.data.name, config.data.path):
-            expanded.append(values)
     result = config.copy()
     OmegaConf.set_struct(result, False)  # composed and checked: from here on it is ours to change
-    result.data.retained = expanded
+    targets: Sequence[Mapping[str, object]] = [config.data]
+    if "tasks" in config.data:
+        result.data.tasks = targets = _expanded(config.data.tasks, key="data.tasks")
+    known = [(task["name"], task["path"]) for task in targets]
+    retained = _expanded(config.data.retained, key="data.retained")
+    result.data.retained = [values for values in retained if (values["name"], values["path"]) not in known]
     return result
 
 
@@ -37,23 +34,38 @@ def retain_targets_of_base(config: DictConfig) -> DictConfig:
     A base that is no run adds none, and neither does a task that is there already (of the same name and path).
     """
     result = config.copy()
-    present = [(data.name, data.path) for data in (config.data, *config.data.retained)]
+    present = [(data.name, data.path) for data in (*targets_of(config.data), *config.data.retained)]
     path = config.model.path
     while is_run(path):
         run = read_source(path, {}, key="model.path").config
-        path, target = run.model.path, run.data
-        if (target.name, target.path) not in present:
-            result.data.retained.append({name: value for name, value in target.items() if name != "retained"})
-            present.append((target.name, target.path))
+        path = run.model.path
+        for target in targets_of(run.data):
+            if (target.name, target.path) not in present:
+                result.data.retained.append({name: value for name, value in target.items() if name != "retained"})
+                present.append((target.name, target.path))
     return result
 
 
-def _compose(name: str) -> DictConfig:
+def _expanded(entries: Iterable[str | DictConfig] | None, *, key: str) -> list[dict[str, object]]:
+    """Returns data sets, by name or as settings, as settings without what they retain."""
+    if isinstance(entries, str):
+        raise ConfigError(f"{key} must be a list such as [{entries}], got {entries}")
+    expanded = []
+    for entry in entries or []:
+        values = OmegaConf.to_container(_compose(entry, key=key) if isinstance(entry, str) else entry, resolve=True)
+        if not isinstance(values, dict) or "tasks" in values:
+            raise ConfigError(f"{key} must be single data sets, got {entry}")
+        values.pop("retained", None)
+        expanded.append({str(name): value for name, value in values.items()})
+    return expanded
+
+
+def _compose(name: str, *, key: str) -> DictConfig:
     known = choices("data")
     try:
         composed: DictConfig = compose(config_name=f"data/{name}").data
         return composed
     except MissingConfigException as error:
         raise ConfigError(
-            f"data.retained must name data sets ({', '.join(known)}), got {name}{did_you_mean(name, known)}"
+            f"{key} must name data sets ({', '.join(known)}), got {name}{did_you_mean(name, known)}"
         ) from error

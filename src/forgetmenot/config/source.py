@@ -53,7 +53,7 @@ def _of_run(folder: Path, *, key: str) -> DictConfig:
     if "run" in config:
         raise ConfigError(f"{key} must be a run of train, got {folder}, an evaluation of {config.run}")
     today = compose("data/local").data
-    for data in (config.data, *config.data.retained):
+    for data in (*targets_of(config.data), *config.data.retained):
         for name in today:
             if name not in data and name != "retained":
                 data[name] = today[name]
@@ -67,3 +67,8 @@ def _of_model(path: str) -> DictConfig:
     config.model.path, config.model.name = path, Path(path).name
     config.pop("hydra", None)
     return config
+
+
+def targets_of(data: DictConfig) -> list[DictConfig]:
+    """Returns the settings of each target of a data set: of its `tasks`, or its own."""
+    return list(data.tasks) if "tasks" in data else [data]

@@ -10,6 +10,7 @@ from forgetmenot.data.read import read
 from forgetmenot.data.rows import EncodedSplit
 from forgetmenot.data.task import Task
 from forgetmenot.data.types import Example, Record
+from forgetmenot.result import Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class ScoringSet:
     num_bytes: np.ndarray
     """(rows,) of the text that each row's supervised tokens stand for."""
     choices: tuple[EncodedSplit, ...] = ()
+    role: Role = "target"
 
     @property
     def references(self) -> list[tuple[str, ...]]:
@@ -72,37 +74,50 @@ def _render(task: Task, records: Sequence[Record], *, templates: np.ndarray) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedRun:
-    """All that a run reads: the target's training rows, its bounded validation set, test sets, the target's first.
+    """All that a run reads: training rows, the targets' bounded validation sets, and test sets, the targets' first.
 
-    Behind the target's training rows stand those of retained tasks that are replayed; `sizes` says how many each has.
+    Training rows stand in the order of the test sets, a retained task's where it is replayed; `sizes` says how many of
+    them each task has.
     """
 
     train: EncodedSplit
     sizes: tuple[int, ...]
-    validation: ScoringSet
+    validation: tuple[ScoringSet, ...]
     tests: tuple[ScoringSet, ...]
 
 
 def encode_run(
-    target: TaskExamples, retained: Sequence[TaskExamples], *, encoder: Encoder, embedding_rows: int, seed: int
+    targets: Sequence[TaskExamples],
+    retained: Sequence[TaskExamples],
+    *,
+    encoder: Encoder,
+    embedding_rows: int,
+    seed: int,
 ) -> EncodedRun:
     """Returns everything encoded, once; of too many validation examples `max_validation`, drawn by `seed`.
 
     Raises ValueError where no training example fits, or a token has none of the model's `embedding_rows`.
     """
-    parts = [_training_rows(data, encoder=encoder) for data in (target, *retained)]
+    parts = [_training_rows(data, encoder=encoder) for data in (*targets, *retained)]
     train = EncodedSplit.joined(parts)
-    order = np.random.default_rng(seed).permutation(len(target.validation))
-    bounded = [target.validation[i] for i in sorted(order[: target.task.max_validation])]
-    validation = scoring_set(target.task, bounded, encoder=encoder)
-    tests = tuple(scoring_set(data.task, data.test, encoder=encoder) for data in (target, *retained))
-    highest = max(split.highest_id for split in (train, validation.rows, *(data.rows for data in tests)))
+    validation = tuple(scoring_set(data.task, _bounded(data, seed=seed), encoder=encoder) for data in targets)
+    tests = (
+        *(scoring_set(data.task, data.test, encoder=encoder) for data in targets),
+        *(replace(scoring_set(data.task, data.test, encoder=encoder), role="retained") for data in retained),
+    )
+    highest = max(split.highest_id for split in (train, *(data.rows for data in (*validation, *tests))))
     if highest >= embedding_rows:
         raise ValueError(
             f"model.path must hold a tokenizer whose tokens all have one of the model's {embedding_rows} embeddings, "
             f"got {encoder.tokenizer.convert_ids_to_tokens(highest)!r} as token {highest}"
         )
     return EncodedRun(train=train, sizes=tuple(len(part.rows) for part in parts), validation=validation, tests=tests)
+
+
+def _bounded(data: TaskExamples, *, seed: int) -> list[Example]:
+    """Returns the validation examples, or of too many as many as are wanted, drawn over all of them."""
+    order = np.random.default_rng(seed).permutation(len(data.validation))
+    return [data.validation[i] for i in sorted(order[: data.task.max_validation])]
 
 
 def _training_rows(data: TaskExamples, *, encoder: Encoder) -> EncodedSplit:

@@ -4,10 +4,75 @@ All of it is arithmetic on row numbers: the rows of all tasks lie behind each ot
 is a function of the seed and of where it stands, so that it can be resumed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
+
+_SETTING_OF = {"temperature": "temperature", "capped": "cap", "weighted": "weights"}
+"""What a way of mixing needs to be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """How target tasks share an epoch, in rows; Raffel et al. 2020, section 3.5.2.
+
+    `proportional` to their rows; `capped` counts at most `cap` rows of a task; `temperature` takes the root of that
+    degree of such counts, so that 1 is proportional and more is more equal; `weighted` takes `weights` as given, one a
+    task.
+    """
+
+    name: str
+    mixing: Literal["proportional", "capped", "temperature", "weighted"]
+    temperature: float | None
+    cap: int | None
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for way, key in _SETTING_OF.items():
+            value, nothing = getattr(self, key), [] if key == "weights" else "null"
+            if self.mixing == way and not value:
+                raise ValueError(f"{key} must be given where mixing is {way}, got {nothing}")
+            if self.mixing != way and value and (key, self.mixing) != ("cap", "temperature"):
+                raise ValueError(f"{key} must be {nothing} where mixing is {self.mixing}, got {value}")
+        if self.cap is not None and self.cap < 1:
+            raise ValueError(f"cap must be at least 1, got {self.cap}")
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a number above 0, got {self.temperature}")
+        if not all(0 < weight < float("inf") for weight in self.weights):
+            raise ValueError(f"weights must be numbers above 0, got {', '.join(map(str, self.weights))}")
+
+    @classmethod
+    def of_one(cls, name: str) -> "Mixing":
+        """Returns how one task is mixed with nothing."""
+        return cls(name=name, mixing="proportional", temperature=None, cap=None, weights=())
+
+    def shares(self, sizes: Sequence[int]) -> np.ndarray:
+        """Returns (tasks,): each one's share of the rows that are drawn, given how many it has."""
+        if self.mixing == "weighted":
+            rates = np.asarray(self.weights, dtype=np.float64)
+        else:
+            rates = self._counted(sizes) ** (1 / (self.temperature or 1.0))
+        total = rates.sum()
+        return rates / total if total else rates
+
+    def counts(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Returns how many rows each task gives to an epoch, which has as many as all tasks have, each at most `cap`.
+
+        Rows are whole, by largest remainders, and every task that has rows gives one at least.
+        """
+        total = int(self._counted(sizes).sum())
+        wanted = self.shares(sizes) * total
+        counts = np.floor(wanted + 1e-9).astype(np.int64)  # a quota is a whole number but for rounding, or is none
+        order = np.argsort(counts - wanted, kind="stable")
+        counts[order[: total - counts.sum()]] += 1
+        return tuple(max(count, min(1, size)) for count, size in zip(counts.tolist(), sizes, strict=True))
+
+    def _counted(self, sizes: Sequence[int]) -> np.ndarray:
+        counted: np.ndarray = np.minimum(np.asarray(sizes, dtype=np.float64), self.cap or np.inf)
+        return counted
 
 
 @dataclass(frozen=True, kw_only=True)

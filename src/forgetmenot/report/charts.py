@@ -115,13 +115,13 @@ def curves(groups: Sequence[Group]) -> Chart | None:
             traces.append(trace)
     if not traces:
         return None
-    target = groups[0].runs[0].result.target
+    metrics = dict.fromkeys(task["metric"] for task in groups[0].runs[0].result.targets.values())
     layout = {
         "xaxis": {"title": {"text": "optimizer steps"}},
-        "yaxis": {"title": {"text": f"validation {target['metric'] if target else ''}"}},
+        "yaxis": {"title": {"text": f"validation {' and '.join(metrics)}"}},
         "height": _height(len(traces)),
     }
-    note = "The target's score on validation examples, of each group's first run."
+    note = "The target's score on validation examples (of several their mean), of each group's first run."
     return Chart(name="curves", title="Learning curves", note=note, figure={"data": traces, "layout": layout})
 
 
@@ -192,7 +192,7 @@ def _error(group: Group, read: Callable[[RunResult], float | None], name: str) -
         return {"type": "data", "array": [stdev(values)]}
     result = group.runs[0].result
     ends: Interval | None = None
-    if name == "gain" and result.gain_ci:
+    if name == "gain" and result.gain_ci and len(result.gain_ci) == 1:
         ends = next(iter(result.gain_ci.values()))
     if name == "forgetting" and result.forgetting_ci:
         ends = result.forgetting_ci["mean"]
@@ -220,10 +220,10 @@ def _told(group: Group) -> str:
 def _validation(group: Group) -> tuple[list[int], list[float]]:
     """Returns the steps at which the first run was validated, and its target's scores there."""
     run = group.runs[0]
-    file, target = run.folder / "metrics.jsonl", run.result.target
-    if target is None or not file.is_file():
+    file, metrics = run.folder / "metrics.jsonl", [task["metric"] for task in run.result.targets.values()]
+    if not metrics or not file.is_file():
         return [], []
-    key = f"val/{target['metric']}"
+    key = f"val/{metrics[0]}" if len(metrics) == 1 else "val/mean"
     found = _lines_with(file, key)
     every = -(-len(found) // _POINTS) or 1
     return [int(line["step"]) for line in found[::every]], [line[key] for line in found[::every]]

@@ -9,16 +9,33 @@ from statistics import mean, stdev
 from rich.markup import escape
 from rich.table import Table
 
-from forgetmenot.report.runs import Group, after, forgetting, forgotten, gain, hardware, mean_forgetting, peak, seconds
+from forgetmenot.report.runs import (
+    Group,
+    after,
+    forgetting,
+    forgotten,
+    gain,
+    gained,
+    hardware,
+    mean_forgetting,
+    mixed_targets,
+    peak,
+    seconds,
+)
 
 
 def comparison(groups: Sequence[Group]) -> Table:
-    """Returns one row a group: the target after, gain, forgetting task by task, and cost, as mean ± spread."""
+    """Returns one row a group: the target after, gain, forgetting task by task, and cost, as mean ± spread.
+
+    Of several targets `after` and `gain` are means, and each has its own gain behind them.
+    """
+    mixed = mixed_targets(groups)
     retained = list(dict.fromkeys(name for group in groups for run in group.runs for name in forgetting(run.result)))
     table = Table(title="mean ± standard deviation over seeds" if any(len(g.runs) > 1 for g in groups) else None)
     machines = {hardware(run) for group in groups for run in group.runs}
     table.add_column("run")
-    for heading in ("seeds", "after", "gain", "forgetting", *retained, "trained %", "train s", "peak GB"):
+    shown = ["seeds", "after", "gain", *(f"gain {name}" for name in mixed), "forgetting", *retained]
+    for heading in (*shown, "trained %", "train s", "peak GB"):
         table.add_column(heading, justify="right")
     if len(machines) > 1:  # costs on unlike machines say nothing about the runs
         table.add_column("hardware")
@@ -28,6 +45,7 @@ def comparison(groups: Sequence[Group]) -> Table:
             str(len(group.runs)),
             spread(group.values(after)),
             spread(group.values(gain), sign="+"),
+            *(spread(group.values(gained(name)), sign="+") for name in mixed),
             spread(group.values(mean_forgetting), sign="+"),
             *(spread(group.values(forgotten(name)), sign="+") for name in retained),
             spread(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1),

@@ -19,8 +19,10 @@ from forgetmenot.report.runs import (
     forgetting,
     forgotten,
     gain,
+    gained,
     hardware,
     mean_forgetting,
+    mixed_targets,
     peak,
     seconds,
 )
@@ -110,14 +112,17 @@ def _table(groups: Sequence[Group]) -> str:
     """Returns the table of all figures."""
     retained = list(dict.fromkeys(name for group in groups for run in group.runs for name in forgetting(run.result)))
     machines = {hardware(run) for group in groups for run in group.runs}
-    headings = ["run", "seeds", "after", "gain", "forgetting", *retained, "trained %", "train s", "peak GB"]
-    target = next(iter(groups[0].runs[0].result.gain or {}), "")
-    readers = {target: gain, **{name: _kept(name) for name in retained}}
+    mixed = mixed_targets(groups)
+    headings = ["run", "seeds", "after", "gain", *(f"gain {name}" for name in mixed), "forgetting", *retained]
+    headings += ["trained %", "train s", "peak GB"]
+    target = "" if mixed else next(iter(groups[0].runs[0].result.gain or {}), "")  # of a mean it is not told
+    readers = {target: gain, **{name: gained(name) for name in mixed}, **{name: _kept(name) for name in retained}}
     good = {name: _as_good_as_the_best(groups, task=name, read=read) for name, read in readers.items()}
     rows = []
     for group in groups:
         row = [Cell(text=group.label), Cell(text=str(len(group.runs)), value=len(group.runs), numeric=True)]
         row += [_cell(group.values(after)), _cell(group.values(gain), sign="+", best=group in good[target])]
+        row += [_cell(group.values(gained(name)), sign="+", best=group in good[name]) for name in mixed]
         row.append(_cell(group.values(mean_forgetting), sign="+"))
         row += [_cell(group.values(forgotten(name)), sign="+", best=group in good[name]) for name in retained]
         row.append(_cell(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1))

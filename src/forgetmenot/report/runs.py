@@ -138,14 +138,24 @@ def _short(value: str) -> str:
 
 
 def after(result: RunResult) -> float | None:
-    """Returns the target's own score after."""
-    task = result.target
-    return task["after"][task["metric"]] if task and task["after"] else None
+    """Returns the target's own score after; of several targets the mean."""
+    return result.after_mean
 
 
 def gain(result: RunResult) -> float | None:
-    """Returns how much better the target became."""
-    return next(iter((result.gain or {}).values()), None)
+    """Returns how much better the target became; of several targets the mean."""
+    return result.gain_mean
+
+
+def gained(task: str) -> Callable[[RunResult], float | None]:
+    """Returns what reads how much better one target became."""
+    return lambda result: (result.gain or {}).get(task)
+
+
+def mixed_targets(groups: Sequence[Group]) -> list[str]:
+    """Returns the targets of the runs that have several, whose mean hides what each came to."""
+    several = [run.result.targets for group in groups for run in group.runs if len(run.result.targets) > 1]
+    return list(dict.fromkeys(name for targets in several for name in targets))
 
 
 def mean_forgetting(result: RunResult) -> float | None:

@@ -54,9 +54,11 @@ def result_table(result: RunResult) -> Table:
             _number(forgetting["tasks"].get(name), "+.3f"),
             _interval(intervals.get(name)),
         )
+    table.add_section()
+    if len(gain) > 1:
+        table.add_row("mean gain", "", "", "", _number(result.gain_mean, "+.3f"))
     if result.forgetting is not None:
         mean, ends = forgetting["mean"], result.forgetting_ci["mean"] if result.forgetting_ci else None
-        table.add_section()
         told = _number(mean, "+.3f") or "none counts"
         table.add_row("mean forgetting", "", "", "", "", told, _interval(ends))
     return table

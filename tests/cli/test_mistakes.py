@@ -59,7 +59,7 @@ COMMANDS = [
     ("data.retained=[nmaes]", ("data.retained must name data sets", "nmaes", "did you mean names?")),
     ("data.retained=[names,names]", ("data.retained must be data sets of different names", "got names twice")),
     ("lr=1e-3", ("lr must be a key of the run", "did you mean method.lr or optimizer.lr?")),
-    ("regularizer.l2_sp.weight=1", ("regularizer must be chosen before it is set, as regularizer=[l2_sp]",)),
+    ("regularizer.l2_sp.weight=1", ("regularizer must be chosen before it is set, as regularizer=[ewc|kl|l2_sp]",)),
     ("logger.project=mine", ("logger.project must be a setting of the chosen logger",)),
     ("trainer.max_epoch=3", ("trainer.max_epoch must be set by epochs",)),
     ("trainer.log_every_n_steps=abc", ("trainer.log_every_n_steps must be of the type",)),

@@ -9,13 +9,43 @@ import numpy as np
 from lightning.pytorch import Trainer
 from rich.console import Console
 
+from forgetmenot.cli.desk import Adapted, Desk
 from forgetmenot.cli.setup import Setup
-from forgetmenot.cli.wiring import AdaptedScores, load_base
+from forgetmenot.cli.wiring import AdaptedScores, BaseScores, data_for, load_base, trainer_for
 from forgetmenot.data.examples import EncodedRun, ScoringSet, encode_run, scoring_set
-from forgetmenot.data.shots import draw_shots, put_before, read_shots
+from forgetmenot.data.shots import draw_shots, put_before, read_shots, write_shots
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.module import AdaptationModule
+from forgetmenot.outcome import evaluation_cost, method_section
+from forgetmenot.record import on_rank_zero
 from forgetmenot.scoring import Measured, Scoring
+from forgetmenot.trainer import ctrl_c_interrupts
+
+
+def prompt(setup: Setup, shown: EncodedRun, *, before: BaseScores, shots: Mapping[str, str], desk: Desk) -> Adapted:
+    """Keeps the shots as text and scores the base with them before each prompt of the target."""
+    _warn_of_idle_settings(setup)
+    result, learned = desk.result, desk.folder / setup.method.folder
+    module = _module(setup)
+    result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
+    on_rank_zero(setup.method.save)(module.model, learned)
+    for task, text in shots.items():
+        on_rank_zero(write_shots)(learned, text, task=task)
+    result.method["saved_bytes"] = sum(len(text.encode()) for text in shots.values())
+    tests = tests_with(shots, shown)
+    on_rank_zero(tell_of_cut_prompts)(setup, tests, console=desk.console)
+
+    scoring = Scoring(validation=shown.validation, tests=shown.tests)
+    data = data_for(setup, shown, tests=tests, virtual_tokens=0)
+    judge = trainer_for(setup, [scoring], desk.loggers, console=desk.console, scoring="scoring the base with shots")
+    try:
+        with ctrl_c_interrupts():
+            validation = judge.validate(module, data, verbose=False)[0]
+            scores = score_prompted(module, data, before=before.tasks, judge=judge, scoring=scoring)
+    finally:
+        scored_in = before.seconds + scoring.test_seconds
+        result.cost = evaluation_cost(shown.tests, seconds=scored_in, virtual_tokens=0)
+    return Adapted(scores=scores, validation=validation, steps=0)
 
 
 def drawn_shots(setup: Setup) -> dict[str, str]:
@@ -75,7 +105,7 @@ def tell_of_cut_prompts(setup: Setup, tests: Sequence[ScoringSet], *, console: C
             )  # fmt: skip
 
 
-def warn_of_idle_settings(setup: Setup) -> None:
+def _warn_of_idle_settings(setup: Setup) -> None:
     """Warns once of all settings of training that were chosen for a method that trains nothing."""
     settings = setup.settings
     chosen = {
@@ -88,7 +118,7 @@ def warn_of_idle_settings(setup: Setup) -> None:
         warnings.warn(f"settings without effect, since {setup.method.name} trains nothing: {idle}", stacklevel=2)
 
 
-def prompted_module(setup: Setup) -> AdaptationModule:
+def _module(setup: Setup) -> AdaptationModule:
     """Returns the base as the method leaves it, to be scored."""
     return AdaptationModule(setup.method.apply(load_base(setup)), facts=setup.facts, tokenizer=setup.tokenizer)
 

@@ -1,0 +1,61 @@
+"""Training: the base with the method applied is fitted, kept and scored."""
+
+from pathlib import Path
+
+from lightning.pytorch import Callback
+from omegaconf import DictConfig
+
+from forgetmenot.cli.desk import Adapted, Desk
+from forgetmenot.cli.setup import Setup
+from forgetmenot.cli.wiring import BaseScores, adapt, score_adapted, trainer_for
+from forgetmenot.config.save import save_config
+from forgetmenot.cost import Cost
+from forgetmenot.data.examples import EncodedRun
+from forgetmenot.module import AdaptationModule
+from forgetmenot.outcome import cost_section, method_section
+from forgetmenot.record import folder_bytes, on_rank_zero
+from forgetmenot.scoring import Scoring
+from forgetmenot.trainer import ctrl_c_interrupts, selection, take_best
+from forgetmenot.trial import MicroBatchTrial
+
+
+def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfig, desk: Desk) -> Adapted:
+    """Trains, keeps what was learned and scores it; what that cost is noted on every way out."""
+    result, folder, console = desk.result, desk.folder, desk.console
+    module, data = adapt(setup, rows, result=result, console=console)
+    result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
+    cost, scoring = Cost(), Scoring(validation=rows.validation, tests=rows.tests)
+    chosen = [*selection(setup.settings, setup.monitor, folder, mode=setup.direction), *_trial(setup)]
+    epoch = data.plan.steps_per_epoch
+    trainer = trainer_for(setup, [cost, scoring, *chosen], desk.loggers, console=console, epoch=epoch)
+    try:
+        with ctrl_c_interrupts():
+            trainer.fit(module, data)
+            on_rank_zero(save_config)(config, folder, micro_batch_tokens=data.plan.micro_batch_tokens)
+            judge = trainer_for(setup, [scoring], [], console=console)  # no loggers: these scores are of no step
+            validation = judge.validate(module, data, verbose=False)[0]
+            if take_best(trainer, module, last=validation):
+                validation = judge.validate(module, data, verbose=False)[0]
+            result.method["saved_bytes"] = _saved(setup, module, folder)
+            scores = score_adapted(setup, module, data, judge=judge, scoring=scoring)
+    finally:
+        scored_in = before.seconds + scoring.test_seconds
+        virtual_tokens = setup.method.virtual_tokens
+        result.cost = cost_section(cost, evaluate_seconds=scored_in, data=data, virtual_tokens=virtual_tokens)
+        assert result.data is not None, "the run has told its data"
+        result.data["replayed_examples"] = cost.replayed_examples
+    return Adapted(scores=scores, validation=validation, steps=trainer.global_step)
+
+
+def _trial(setup: Setup) -> list[Callback]:
+    """Returns what finds micro_batch_tokens by trial, where it was not given."""
+    return [MicroBatchTrial()] if setup.settings.micro_batch_tokens == "auto" else []
+
+
+def _saved(setup: Setup, module: AdaptationModule, folder: Path) -> int:
+    """Keeps what was learned, before anything else can go wrong; returns its size in bytes."""
+    learned = folder / setup.method.folder
+    on_rank_zero(setup.method.save)(module.model, learned)
+    size = folder_bytes(learned)
+    on_rank_zero(setup.tokenizer.save_pretrained)(learned)
+    return size

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.wiring import adapt, encode
+from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.retained import expand_retained
 from forgetmenot.result import RunResult
@@ -31,3 +33,19 @@ def test_a_soft_prompt_starts_as_the_models_own_embeddings_of_a_given_text(
     table = AutoModelForCausalLM.from_pretrained(tiny_model).get_input_embeddings()
     (started,) = [p for p in module.model.parameters() if p.requires_grad]
     torch.testing.assert_close(started, table(torch.tensor((ids * 4)[:4])), rtol=0, atol=0)
+
+
+def test_a_prefix_takes_its_share_of_max_length_and_stands_in_no_row(tiny_arguments: list[str]) -> None:
+    setup = set_up_with([*tiny_arguments, "method=prefix", "method.num_virtual_tokens=7"])
+
+    _, data = adapt(setup, encode(setup), result=RunResult(name="run"), console=Console(quiet=True))
+
+    assert setup.encoder.max_length == 64 - 7
+    batch = data.step(0).micro_batches[0]
+    assert batch.row_lengths is None
+    assert int(batch.input_ids_BT.max()) < setup.facts.embedding_rows
+
+
+def test_recomputed_activations_are_refused_for_a_method_that_keeps_keys_and_values(tiny_arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^model\.activation_checkpointing must be false .*, got true for prefix"):
+        set_up_with([*tiny_arguments, "method=prefix", "model.activation_checkpointing=true"])

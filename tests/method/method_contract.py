@@ -128,12 +128,16 @@ class MethodContract(ABC):
 
     starts_as_the_base: ClassVar[bool] = True
     families: ClassVar[Sequence[str | tuple]] = FAMILIES  # a marked one is pytest's tuple of values and marks
+    loads_plainly: ClassVar[bool] = True
+    """Whether transformers and peft load what is saved."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Tries a test that takes a `family` with each of `families`, and one that takes a `causal` with those."""
         given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+        plain = "plain_libraries" not in metafunc.function.__name__ or self.loads_plainly
         causal = [each for each in self.families if not reads_both_ways(each if isinstance(each, str) else each[0][0])]
-        for name, families in (("family", self.families), ("causal", causal)):
+        whole = self.families if plain else []
+        for name, families in (("family", whole), ("causal", causal if self.method().packs else [])):
             if name in metafunc.fixturenames and name not in given:
                 metafunc.parametrize(name, families)
 

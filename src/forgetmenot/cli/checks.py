@@ -9,6 +9,7 @@ from forgetmenot.data.chat import Chat
 from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.facts import ModelFacts
+from forgetmenot.model.load import Model
 from forgetmenot.scoring import score_names
 
 
@@ -42,6 +43,15 @@ def check_lengths(
         raise ConfigError(
             f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {of_chat}"
             f"{answer} new tokens, 8 of prompt), got {settings.max_length}"
+        )
+
+
+def check_recomputing(model: Model, *, method: Method) -> None:
+    """Raises ConfigError where blocks should be computed once more in backward, and the method's cannot be."""
+    if model.activation_checkpointing and not method.recomputes:
+        raise ConfigError(
+            "model.activation_checkpointing must be false for a method that keeps keys and values, which a block "
+            f"computed once more would lose, got true for {method.name}; a lower micro_batch_tokens saves memory, too"
         )
 
 

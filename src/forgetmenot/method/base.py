@@ -32,6 +32,9 @@ class Method(ABC):
     packs: ClassVar[bool] = True
     """Whether the adapted model takes rows that stand behind each other without padding."""
 
+    recomputes: ClassVar[bool] = True
+    """Whether a block of the adapted model can be computed once more in backward, to save activations."""
+
     unmergeable: ClassVar[str | None] = "what it learned is no part of the base's own weights"
     """Why `merge` cannot make a plain model of the base's architecture, and what to do instead; None where it can."""
 

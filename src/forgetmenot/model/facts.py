@@ -46,10 +46,9 @@ class ModelFacts:
 def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
     """Returns the facts of a model; raises ValueError where transformers cannot build it."""
     empty = empty_model(model, config)
-    parameters = inspect.signature(empty.forward).parameters
-    takes_position_ids = "position_ids" in parameters
+    takes_position_ids = "position_ids" in inspect.signature(empty.forward).parameters
     by_attention_alone = _by_attention_alone(empty)
-    keeps_keys_and_values = by_attention_alone and takes_position_ids and "logits_to_keep" in parameters
+    steps = keeps_keys_and_values(empty)
     text = config.get_text_config()
     selected = _selected_logits(empty)
     return ModelFacts(
@@ -63,8 +62,8 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
         selects_head=selected is not None,
         vocabulary=text.vocab_size if selected is None else selected.shape[-1],
         packs=takes_position_ids and by_attention_alone and _packs(empty),
-        keeps_keys_and_values=keeps_keys_and_values,
-        shares_prefix=keeps_keys_and_values and not _has_windows(text),
+        keeps_keys_and_values=steps,
+        shares_prefix=steps and not has_windows(text),
     )
 
 
@@ -94,7 +93,13 @@ def _by_attention_alone(empty: PreTrainedModel) -> bool:
     return not (empty.config.is_encoder_decoder or not layers <= _ATTENTION or convolves or empty._is_stateful)
 
 
-def _has_windows(text: PretrainedConfig) -> bool:
+def keeps_keys_and_values(model: PreTrainedModel) -> bool:
+    """Tells whether those, with positions, are all that a next token needs of the ones before it."""
+    parameters = inspect.signature(model.forward).parameters
+    return _by_attention_alone(model) and {"position_ids", "logits_to_keep"} <= set(parameters)
+
+
+def has_windows(text: PretrainedConfig) -> bool:
     """Tells whether some layer sees a number of tokens back and no further."""
     layers = getattr(text, "layer_types", None)
     if layers is not None:

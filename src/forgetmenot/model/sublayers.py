@@ -1,0 +1,49 @@
+"""Where attention and feed-forward sub-layers end, found by structure and not by family."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
+
+Kind = Literal["attention", "feed_forward"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SublayerOutput:
+    """The layer that a sub-layer ends with: its full name, and what it takes up into the hidden states again."""
+
+    name: str
+    layer: nn.Module
+    kind: Kind
+
+
+def sublayer_outputs(model: PreTrainedModel) -> list[SublayerOutput]:
+    """Returns the output projections of all sub-layers, in the model's order.
+
+    In each block, that of a module which holds linear layers itself is the last one; routers, which are linear but do
+    not give hidden states, are left out.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    width = model.config.get_text_config().hidden_size
+    blocks = [module for module in names if isinstance(module, GradientCheckpointingLayer)]
+    found: dict[str, SublayerOutput] = {}
+    for block in blocks:
+        for path, module in block.named_modules():
+            linear = [layer for layer in module.children() if isinstance(layer, nn.Linear | Conv1D)]
+            if linear and _width(linear[-1]) == width:
+                words = (*path.split("."), type(module).__name__ if path else "")
+                kind: Kind = "attention" if any(map(_is_attention, words)) else "feed_forward"
+                name = names[linear[-1]]
+                found[name] = SublayerOutput(name=name, layer=linear[-1], kind=kind)
+    return list(found.values())
+
+
+def _width(layer: nn.Linear | Conv1D) -> int:
+    return layer.out_features if isinstance(layer, nn.Linear) else int(layer.nf)
+
+
+def _is_attention(word: str) -> bool:
+    return "attn" in word.lower() or "attention" in word.lower()

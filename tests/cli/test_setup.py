@@ -182,6 +182,35 @@ def test_virtual_tokens_take_their_share_of_max_length(set_up_with: SetUp) -> No
     assert setup.collator(virtual_tokens=20).first_virtual_id == setup.facts.embedding_rows
 
 
+def test_chat_without_a_chat_template_is_refused_before_weights_are_read(
+    set_up_with: SetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forgetmenot.cli.wiring.load", lambda *_, **__: pytest.fail("weights were read"))
+    with pytest.raises(
+        ValueError, match=r"^model\.chat must be false for a tokenizer without a chat template, got true"
+    ):
+        set_up_with("model.chat=true")
+
+
+def test_a_chat_template_is_read_and_takes_its_share_of_max_length(
+    set_up_with: SetUp, tmp_path: Path, tiny_model: Path
+) -> None:
+    for kept in tiny_model.iterdir():
+        (tmp_path / kept.name).write_bytes(kept.read_bytes())
+    turn = "{{ bos_token }}{{ m.role }}\n{{ m.content }}{{ eos_token }}"
+    asks = "{% if add_generation_prompt %}{{ bos_token }}assistant\n{% endif %}"
+    (tmp_path / "chat_template.jinja").write_text(f"{{% for m in messages %}}{turn}{{% endfor %}}{asks}")
+    chatting = ("model.chat=true", f"model.path={tmp_path}")
+
+    chat = set_up_with(*chatting).encoder.chat
+
+    assert chat is not None
+    assert (chat.opening[0], chat.end) == (1, 2)
+    frame = len(chat.opening) + len(chat.closing)
+    with pytest.raises(ValueError, match=rf"max_length must be at least {frame + 10} .* {frame} of the chat template"):
+        set_up_with(*chatting, "max_length=20")
+
+
 FILES = [
     (
         b"title,label\na,b\nc,d\ne,f\ng,h\n",

@@ -19,7 +19,7 @@ from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import answer
 from forgetmenot.loss import loss_sum
 from forgetmenot.module import AdaptationModule, Scored
-from forgetmenot.scoring import Scoring
+from forgetmenot.scoring import Scoring, monitored, validation_log
 
 LENGTHS = [7, 2, 12, 4, 9, 1, 3]
 
@@ -221,3 +221,19 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_task() -> None:
         ValueError, match=r"^the loss of names must be a finite number, got nan: the weights are broken"
     ):
         scores_of([data], [part("names", {0: "x"}, nats=[float("nan")])])
+
+
+def test_one_target_is_logged_by_its_scores_alone() -> None:
+    assert validation_log({"mood": {"accuracy": 0.5, "loss": 2.0}}, {"mood": "accuracy"}) == {
+        "val/accuracy": 0.5, "val/loss": 2.0,
+    }  # fmt: skip
+    assert monitored({"mood": "accuracy"}) == "val/accuracy"
+
+
+def test_several_targets_are_logged_by_name_with_the_mean_of_their_own_metrics() -> None:
+    scores = {"mood": {"accuracy": 0.5, "loss": 2.0}, "names": {"accuracy": 1.0, "loss": 4.0}, "story": {"loss": 9.0}}
+    metrics = {"mood": "accuracy", "names": "accuracy", "story": "loss"}
+    logged = validation_log(scores, metrics)
+    assert logged["val/mean"] == 0.75 and logged["val/names/loss"] == 4.0 and len(logged) == 6
+    assert monitored(metrics) == "val/mean"
+    assert validation_log(scores, dict.fromkeys(scores, "loss"))["val/mean"] == 5.0, "of losses alone, their mean"

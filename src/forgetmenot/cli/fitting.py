@@ -12,6 +12,7 @@ from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun
 from forgetmenot.module import AdaptationModule
+from forgetmenot.movement import Movement
 from forgetmenot.outcome import cost_section, method_section
 from forgetmenot.record import folder_bytes, on_rank_zero
 from forgetmenot.scoring import Scoring
@@ -27,7 +28,8 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
     cost, scoring = Cost(), Scoring(validation=rows.validation, tests=rows.tests)
     chosen = [*selection(setup.settings, setup.monitor, folder, mode=setup.direction), *_trial(setup)]
     epoch = data.plan.steps_per_epoch
-    trainer = trainer_for(setup, [cost, scoring, *chosen], desk.loggers, console=console, epoch=epoch)
+    movement = Movement(console)
+    trainer = trainer_for(setup, [cost, scoring, movement, *chosen], desk.loggers, console=console, epoch=epoch)
     try:
         with ctrl_c_interrupts():
             trainer.fit(module, data)

@@ -109,3 +109,21 @@ def test_two_ranks_with_unequal_counts_of_examples_score_as_one_process(tmp_path
         assert rank["answers"] == alone["answers"]
         for ours, theirs in zip(rank["each"], alone["each"], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_two_ranks_log_of_each_task_what_one_process_logs(tmp_path: Path) -> None:
+    logged: dict[int, list[dict[str, float]]] = {}
+    for ranks in (1, 2):
+        file = tmp_path / f"{ranks}.json"
+        done = subprocess.run(
+            [sys.executable, str(PROGRAM.with_name("mixed_ranks.py")), str(file), str(ranks)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent)},
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        logged[ranks] = json.loads(file.read_text())
+
+    assert len(logged[1]) == len(logged[2]) == 6, "11 rows of the targets, 4 a step, two epochs"
+    for alone, both in zip(logged[1], logged[2], strict=True):
+        assert {"train/mood/loss", "train/names/loss", "train/kept/loss", "train/replayed_tokens"} <= alone.keys()
+        assert both == pytest.approx(alone, rel=1e-5, nan_ok=True)

@@ -133,16 +133,7 @@ def load(
     """
     if model.weights == "random":
         assert quantization is None, "what is drawn cannot be quantized, and was refused"
-        draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            drawn = draw(
-                config,
-                dtype=dtype,
-                attn_implementation=_attention(model),
-                trust_remote_code=model.trust_remote_code,
-            )
-            return _with_own_head(drawn)
+        return _drawn(model, config=config, dtype=dtype, seed=seed)
     read = cast(Callable[..., tuple[PreTrainedModel, dict[str, Collection[str]]]], _auto_class(config).from_pretrained)
     try:
         loaded, info = read(
@@ -165,6 +156,17 @@ def load(
     if quantization is not None:
         keep_layout(loaded)
     return loaded
+
+
+def _drawn(model: Model, *, config: PretrainedConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+    """Returns the model with random weights, always the same ones for a seed."""
+    draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        drawn = draw(
+            config, dtype=dtype, attn_implementation=_attention(model), trust_remote_code=model.trust_remote_code
+        )
+        return _with_own_head(drawn)
 
 
 def _quantized(quantization: Quantization, *, empty: PreTrainedModel, dtype: torch.dtype) -> dict[str, object]:

@@ -44,7 +44,7 @@ SECTIONS = {
     },
     "data": {
         "name": str, "train_examples": int, "validation_examples": int, "test_examples": int, "truncated": int,
-        "dropped": int,
+        "dropped": int, "replayed_examples": int,
     },
     "cost": {
         "train_seconds": float, "loading_seconds": float, "train_tokens": int, "train_tokens_per_second": float,

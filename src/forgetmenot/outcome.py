@@ -242,8 +242,17 @@ def metrics(result: RunResult) -> dict[str, float]:
 
 
 def _intervals(result: RunResult) -> dict[str, Interval]:
-    """Returns the ends of every interval of gain and forgetting, by the name of its figure."""
+    """Returns the ends of the intervals of gain, forgetting and each task's own metric, by the name of the figure."""
     ends = {f"gain/{task}": interval for task, interval in (result.gain_ci or {}).items()}
     forgotten = result.forgetting_ci or {"tasks": {}, "mean": None}
     ends |= {f"forgetting/{task}": interval for task, interval in forgotten["tasks"].items()}
-    return ends if forgotten["mean"] is None else {**ends, "forgetting/mean": forgotten["mean"]}
+    if forgotten["mean"] is not None:
+        ends["forgetting/mean"] = forgotten["mean"]
+    for task, section in (result.tasks or {}).items():
+        metric, ci = section["metric"], section.get("ci") or {"before": {}, "after": None}
+        ends |= {
+            f"{when}/{task}/{metric}": scores[metric]
+            for when, scores in (("before", ci["before"]), ("after", ci["after"] or {}))
+            if metric in scores
+        }
+    return ends

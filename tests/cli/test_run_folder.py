@@ -113,7 +113,8 @@ def test_every_step_stands_once_in_metrics_jsonl(finished_run: Finished) -> None
 def test_metrics_jsonl_has_the_designs_names(finished_run: Finished) -> None:
     names = {name for line in read_lines(finished_run.folder / "metrics.jsonl") for name in line}
     for name in ("train/loss", "val/accuracy", "val/loss", "before/mood/accuracy", "after/kept/loss", "gain/mood",
-                 "gain/mood/low", "forgetting/kept", "forgetting/kept/high", "drift/kl/kept", "drift/weights",
+                 "gain/mood/low", "after/mood/accuracy/high", "before/kept/accuracy/low",
+                 "forgetting/kept", "forgetting/kept/high", "drift/kl/kept", "drift/weights",
                  "cost/train_seconds", "cost/peak_memory_bytes"):  # fmt: skip
         assert name in names
     places = {name.split("/")[0] for name in names - {"step"}}

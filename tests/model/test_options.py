@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from forgetmenot.loss import loss_sum
 from forgetmenot.method.base import Method
+from forgetmenot.method.bottleneck import Bottleneck
 from forgetmenot.method.full import Full
 from forgetmenot.method.lora import Lora
 from forgetmenot.method.prompt import Prompt
@@ -22,6 +23,7 @@ METHODS = [
     Full(name="full", lr=1e-3),
     Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",)),
     Prompt(name="prompt", lr=1e-3, num_virtual_tokens=3, start=None),
+    Bottleneck(name="bottleneck", lr=1e-3, size=4, after=("attention", "feed_forward")),
 ]
 
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from forgetmenot.method.adapter import ADAPTER, merge_adapter, put_adapter, read_adapter
 from forgetmenot.method.base import Method, norm
-from forgetmenot.method.lora_layers import decomposed_change, factors, product_norm, set_magnitudes
+from forgetmenot.method.lora_layers import decomposed_change, factors, product_square, set_magnitudes
 from forgetmenot.method.pissa import change_factors, save_as_plain_lora, split_plain_lora, start_at_principal_values
 from forgetmenot.model.layers import check_linear_layers, inputs, linear_layers, outputs
 from forgetmenot.model.quantize import Quantization
@@ -111,7 +111,7 @@ class Lora(Method):
             a_RI, b_OR = change_factors(layer)
         else:
             a_RI, b_OR = factors(layer)
-        return float(layer.scaling[ADAPTER]) * product_norm(b_OR, a_RI)
+        return float(layer.scaling[ADAPTER] * product_square(b_OR, a_RI).clamp(min=0).sqrt())
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
         """Returns the base with scale B A added to its weights; raises ValueError where that is no number."""

@@ -18,9 +18,9 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
     return a_RI, b_OR
 
 
-def product_norm(left_OR: Tensor, right_RI: Tensor) -> float:
-    """Returns the Frobenius norm of a product, not formed: its square is the sum of (L'L) * (R R') by elements."""
-    return float(((left_OR.T @ left_OR) * (right_RI @ right_RI.T)).sum().clamp(min=0).sqrt())
+def product_square(left_OR: Tensor, right_RI: Tensor) -> Tensor:
+    """Returns the squared Frobenius norm of a product, not formed: the sum of (L'L) * (R R') by elements."""
+    return ((left_OR.T @ left_OR) * (right_RI @ right_RI.T)).sum()
 
 
 def base_weight(layer: Linear) -> Tensor:

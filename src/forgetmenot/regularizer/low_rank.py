@@ -13,6 +13,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from forgetmenot.method.lora_layers import product_square
+
 
 @dataclass(frozen=True, kw_only=True)
 class LowRankPair:
@@ -95,8 +97,8 @@ class Factors:
 
     @property
     def square(self) -> Tensor:
-        """Its squared Frobenius norm: the sum of (L'L) * (R R') by elements, each P by P."""
-        return ((self.left_OP.T @ self.left_OP) * (self.right_PI @ self.right_PI.T)).sum()
+        """Its squared Frobenius norm."""
+        return product_square(self.left_OP, self.right_PI)
 
     @property
     def matrix(self) -> Tensor:

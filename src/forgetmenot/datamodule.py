@@ -62,7 +62,6 @@ class AdaptationData(LightningDataModule):
         cuts = self.plan.cuts(number, rank=rank, world_size=world_size)
         members = self.plan.examples(number)
         rows = self.train.rows
-        parts = [[rows[index] for index in indices] for indices, _ in cuts]
         return Step(
             number=number,
             examples=self._examples_of(members),
@@ -71,13 +70,15 @@ class AdaptationData(LightningDataModule):
             supervised_tokens=int(rows.completion_lengths[members].sum()),
             num_tokens=int(rows.lengths[members].sum()),
             tasks=self._tasks_of(members),
-            compared=tuple(
-                ComparedStep(
-                    micro_batches=tuple(comparison.of(part) for part in parts),
-                    tokens=comparison.tokens([rows[index] for index in members]),
-                )
-                for comparison in self.comparisons
-            ),
+            compared=tuple(self._compared(comparison, cuts, members) for comparison in self.comparisons),
+        )
+
+    def _compared(self, comparison: Comparison, cuts: Sequence[Cut], members: np.ndarray) -> ComparedStep:
+        """Returns a step's micro-batches as a penalty on tokens reads them."""
+        rows = self.train.rows
+        return ComparedStep(
+            micro_batches=tuple(comparison.of([rows[index] for index in indices]) for indices, _ in cuts),
+            tokens=comparison.tokens([rows[index] for index in members]),
         )
 
     def _micro_batch(self, indices: np.ndarray) -> Batch:

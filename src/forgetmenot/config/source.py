@@ -8,6 +8,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.paths import choices
 from forgetmenot.result import FILE_NAME
 
 
@@ -46,7 +47,7 @@ def read_source(path: str, changes: Mapping[str, object], *, key: str = "run") -
 
 
 def _of_run(folder: Path, *, key: str) -> DictConfig:
-    """Returns the settings that a run was made with; keys of data sets that it did not know yet as they stand today."""
+    """Returns the settings that a run was made with; keys that it did not know yet as they stand today."""
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
     config.pop("defaults", None)
@@ -54,10 +55,17 @@ def _of_run(folder: Path, *, key: str) -> DictConfig:
         raise ConfigError(f"{key} must be a run of train, got {folder}, an evaluation of {config.run}")
     today = compose("data/local").data
     for data in (*targets_of(config.data), *config.data.retained):
-        for name in today:
-            if name not in data and name != "retained":
-                data[name] = today[name]
+        _fill(data, today)
+    for group in ("model", "method"):
+        if config[group].name in choices(group):  # else it is the user's own
+            _fill(config[group], compose("train", overrides=[f"{group}={config[group].name}"])[group])
     return config
+
+
+def _fill(settings: DictConfig, today: DictConfig) -> None:
+    for name in today:
+        if name not in settings and name != "retained":
+            settings[name] = today[name]
 
 
 def _of_model(path: str) -> DictConfig:

@@ -1,11 +1,13 @@
 """The story that the README tells, from its one command: three seeds of four methods on sentiment, with defaults."""
 
+import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
 import pytest
+import torch
 from playwright.sync_api import sync_playwright
 from tiny_runs import finish, read_lines, read_result
 
@@ -19,9 +21,12 @@ Results = dict[str, list[dict]]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the experiment ran."""
+    """The folder in which the experiment ran, on all cores: it is the longest of all tests."""
     place = tmp_path_factory.mktemp("story")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
     done = finish(["experiment=forgetting", "trainer=cpu"], place)
+    torch.set_num_threads(threads)
     assert done.code == 0, done.stderr
     return place
 

@@ -45,7 +45,7 @@ def test_a_fisher_is_estimated_once_and_taken_from_the_disk_by_another_method(ke
 
 @pytest.mark.slow
 def test_several_regularizers_hold_a_model_at_once(keeping: Train) -> None:
-    sampled = ("regularizer.ewc.num_examples=3", "regularizer.ewc.max_tokens=6")
+    sampled = ("regularizer.ewc.source=samples", "regularizer.ewc.num_examples=3", "regularizer.ewc.max_tokens=6")
     done = keeping("regularizer=[l2_sp,ewc,kl]", *sampled, "method=full")
 
     for name in ("l2_sp", "ewc", "kl"):

@@ -122,12 +122,12 @@ def test_a_mistake_is_told_in_a_sentence(
 def test_settings_of_training_are_without_effect_and_named_in_the_log(
     tmp_path: Path, tiny_arguments: list[str]
 ) -> None:
-    idle = ["select=best", "patience=2", "regularizer=l2_sp", "optimizer.lr=0.1"]
+    idle = ["select=best", "patience=2", "max_steps=3", "regularizer=l2_sp", "replay=mixed", "optimizer.lr=0.1"]
     done = finish([*tiny_arguments, "method=zero_shot", *idle], tmp_path)
     assert done.code == 0, done.stderr
     log = (done.folder / "run.log").read_text()
     assert "optimizer.lr has no effect: zero_shot trains nothing" in log
-    assert "settings without effect, since zero_shot trains nothing: select, patience, regularizer" in log
+    assert "trains nothing: select, patience, max_steps, regularizer, replay" in log
 
 
 def test_prompts_that_are_cut_with_their_shots_are_told_with_the_length_that_holds_them(

@@ -21,6 +21,8 @@ from forgetmenot.cli.sequence import main
         (["data=[sentiment,party]", "-m"], r"sequence must be one run after another in a folder of its own, got -m"),
         (["data=[sentiment,party]", "method=prompt"], r"method must be one that can be merged into its base, got prom"),
         (["data=[sentiment,party]", "method=lroa"], r"method must be one of .*did you mean method=lora"),
+        (["data=[sentiment,nonsense]", "method=lora"], r"data must be one of .*got nonsense"),
+        (["data=[sentiment,multitask]", "method=lora"], r"data must be a list of single data sets, got multitask"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_trained(

@@ -37,6 +37,12 @@ def test_temperature_1_is_proportional_and_a_high_one_equal() -> None:
     assert mixing("temperature", temperature=1e9).shares(SIZES) == pytest.approx([1 / 3] * 3)
 
 
+def test_a_temperature_near_0_takes_the_largest_task_alone_and_every_row_of_the_epoch() -> None:
+    shares = mixing("temperature", temperature=0.005).shares(SIZES)
+    assert shares == pytest.approx([1, 0, 0])
+    assert sum(mixing("temperature", temperature=0.005).counts(SIZES)) >= sum(SIZES)
+
+
 def test_weights_are_shares_whatever_they_add_up_to() -> None:
     weighted = mixing("weighted", weights=(1.0, 2.0, 1.0))
     assert weighted.shares(SIZES) == pytest.approx([0.25, 0.5, 0.25])

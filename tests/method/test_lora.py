@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from method_contract import MethodContract, adapted, trained
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny
 from transformers import PreTrainedModel
 
@@ -84,3 +86,21 @@ class TestLora(MethodContract):
             replace(self.method(), **{field: value})
 
         assert str(error.value) == message
+
+
+def test_a_head_that_is_the_embedding_too_is_refused_since_reading_would_change_with_it() -> None:
+    method = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("q_proj", "lm_head"))
+
+    with pytest.raises(ValueError, match=r"^method\.target_modules must .* got lm_head, whose weight is that of"):
+        method.apply(tiny("gemma"))
+
+
+def test_an_adapter_file_without_some_of_its_weights_is_refused(tmp_path: Path) -> None:
+    method = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
+    method.save(trained(method, "llama"), tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    weights.pop(next(name for name in weights if "lora_B" in name))
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+
+    with pytest.raises(ValueError, match="must hold an adapter of this method and model, got no weights for"):
+        method.load(tiny("llama"), tmp_path)

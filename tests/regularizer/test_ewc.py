@@ -1,6 +1,7 @@
 """EWC beside gradients taken example by example, and beside its own sum over weights that are formed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -138,12 +139,23 @@ def test_other_examples_another_source_or_another_seed_are_kept_apart() -> None:
 
 @pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])
 def test_a_method_that_changes_the_bases_weights_is_taken(method: Method) -> None:
-    SAMPLES.check(method.apply(tiny("llama")), own=base_names("llama"))
+    SAMPLES.check(method.apply(tiny("llama")), own=base_names("llama"), context=None)
 
 
 def test_a_method_that_leaves_the_bases_weights_alone_is_refused_with_what_to_use_instead() -> None:
     with pytest.raises(ValueError, match=r"^regularizer\.ewc must hold weights .* got .*prompt.*regularizer=kl"):
-        SAMPLES.check(PROMPT.apply(tiny("llama")), own=base_names("llama"))
+        SAMPLES.check(PROMPT.apply(tiny("llama")), own=base_names("llama"), context=None)
+
+
+def test_samples_longer_than_the_model_reads_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^regularizer\.ewc\.max_tokens must be below the model's context of 8"):
+        SAMPLES.check(FULL.apply(tiny("llama")), own=base_names("llama"), context=SAMPLES.max_tokens)
+
+
+def test_retained_examples_of_which_none_fits_are_no_samples_instead() -> None:
+    run = replace(run_of("llama", made=[]), retained=lambda number: [])
+    with pytest.raises(ValueError, match=r"^max_length must hold a retained example"):
+        RETAINED.prepare(FULL.apply(tiny("llama")), run)
 
 
 def test_samples_follow_the_models_own_distribution() -> None:

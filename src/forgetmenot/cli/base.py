@@ -4,12 +4,16 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from forgetmenot.base_scores import weights_of
 from forgetmenot.config.build import build, import_plugins
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.config.source import is_run, read_source
+from forgetmenot.data.chat import Chat
 from forgetmenot.export import check_mergeable, merged, write_model
+from forgetmenot.generate import end_with
 from forgetmenot.method.base import Method
 from forgetmenot.model.facts import read_facts
 from forgetmenot.model.load import Model, load_tokenizer, read_config
@@ -34,19 +38,34 @@ def plain_base(model: Model) -> Model:
     if not is_run(model.path):
         return model
     run = read_mergeable(model.path, key="model.path")
+    if run.base.chat != model.chat:
+        asked, found = str(run.base.chat).lower(), str(model.chat).lower()
+        raise ConfigError(f"model.chat must be {asked}, as in the run at model.path, got {found}")
     if not run.method.freezes_base:
-        return replace(model, path=str(run.learned))
+        return replace(model, path=str(run.learned), weights="pretrained")
     folder = cache_folder() / "merged" / _key(run)
     if not (folder / "config.json").is_file():
-        facts = read_facts(run.base, read_config(run.base))
-        tokenizer = load_tokenizer(run.base, embedding_rows=facts.embedding_rows)
-        whole = merged(run.base, method=run.method, learned=run.learned, seed=run.seed)
+        tokenizer = tokenizer_of(run.base)
+        whole = whole_model(run, tokenizer=tokenizer)
         try:
             write_model(folder, whole, tokenizer=tokenizer)
         except OSError:
             if not (folder / "config.json").is_file():  # else another run was faster
                 raise
-    return replace(model, path=str(folder))
+    return replace(model, path=str(folder), weights="pretrained")
+
+
+def tokenizer_of(model: Model) -> PreTrainedTokenizerBase:
+    """Returns the model's tokenizer."""
+    return load_tokenizer(model, embedding_rows=read_facts(model, read_config(model)).embedding_rows)
+
+
+def whole_model(run: Mergeable, *, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Returns the plain model that the run came to, whose answers end where the run's do."""
+    whole = merged(run.base, method=run.method, learned=run.learned, seed=run.seed)
+    if run.base.chat:
+        end_with(whole, Chat.of(tokenizer).end, tokenizer=tokenizer)
+    return whole
 
 
 def read_mergeable(path: str, *, key: str) -> Mergeable:
@@ -61,10 +80,13 @@ def read_mergeable(path: str, *, key: str) -> Mergeable:
     plugins = import_plugins(tuple(source.config.plugins))
     method = build(source.config.method, Method, key="method", plugins=plugins)
     check_mergeable(method, key=key)
+    learned = source.folder / method.folder
+    if not learned.is_dir():
+        raise ConfigError(f"{key} must be a run that ended well, got {path} without {method.folder}/")
     return Mergeable(
         base=plain_base(build(source.config.model, Model, key="model")),
         method=method,
-        learned=source.folder / method.folder,
+        learned=learned,
         seed=int(source.config.seed),
     )
 

@@ -27,7 +27,7 @@ from forgetmenot.config.save import save_evaluation_config
 from forgetmenot.config.settings import Evaluation
 from forgetmenot.config.source import read_source
 from forgetmenot.loggers import quiet_libraries
-from forgetmenot.outcome import data_section, evaluation_cost, method_section, record_drift, record_scores
+from forgetmenot.outcome import data_section, evaluation_cost, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
 from forgetmenot.report.table import print_evaluation
 from forgetmenot.result import RunResult
@@ -60,9 +60,7 @@ def run(config: DictConfig) -> None:
         after, seconds = None, before.seconds
         if learned is not None:
             module = load_adapted(setup, learned)
-            result.method = method_section(
-                setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters
-            )
+            result.method = RunResult.read(learned.parent).method  # what was trained, which loading does not tell
             scoring = Scoring(validation=shown.validation, tests=shown.tests)
             judge = trainer_for(setup, [scoring], [], console=console)
             tests = rows.tests if setup.method.trains else tests_with(shots, shown)

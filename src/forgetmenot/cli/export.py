@@ -8,13 +8,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from forgetmenot.cli.base import read_mergeable
+from forgetmenot.cli.base import read_mergeable, tokenizer_of, whole_model
 from forgetmenot.config.build import build
 from forgetmenot.config.settings import Export
-from forgetmenot.export import check_free, merged, write_model
+from forgetmenot.export import check_free, write_model
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.model.facts import read_facts
-from forgetmenot.model.load import load_tokenizer, read_config
+from forgetmenot.model.load import read_config
 from forgetmenot.record import folder_bytes
 
 
@@ -27,10 +27,10 @@ def run(config: DictConfig) -> None:
     check_free(to)
     source = read_mergeable(asked.run, key="run")
     facts = read_facts(source.base, read_config(source.base))
-    tokenizer = load_tokenizer(source.base, embedding_rows=facts.embedding_rows)
+    tokenizer = tokenizer_of(source.base)
 
     console.print(f"merging what {source.method.name} learned into {source.base.name}", soft_wrap=True, markup=False)
-    whole = merged(source.base, method=source.method, learned=source.learned, seed=source.seed)
+    whole = whole_model(source, tokenizer=tokenizer)
     console.print(f"writing {facts.parameters / 1e6:,.1f} M parameters in fp32", markup=False)
     write_model(to, whole, tokenizer=tokenizer)
 

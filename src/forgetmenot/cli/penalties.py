@@ -10,6 +10,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from forgetmenot.base_scores import computing, weights_of
+from forgetmenot.cli.base import plain_base
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
@@ -34,7 +35,7 @@ def check_penalties(setup: Setup) -> None:
     own = {name for name, _ in base.named_parameters()}
     adapted = setup.method.apply(base)
     for regularizer in setup.regularizers:
-        regularizer.check(adapted, own=own)
+        regularizer.check(adapted, own=own, context=setup.facts.context)
         if regularizer.other_model is not None:
             _reading(setup, regularizer.other_model)
         if regularizer.needs_retained and not any(data.train for data in setup.retained):
@@ -80,8 +81,8 @@ def _load(setup: Setup, path: str | None = None, *, dtype: torch.dtype | None = 
 
 def _reading(setup: Setup, path: str) -> Setup:
     """Returns how the model at `path` reads this run's rows; raises ConfigError where it cannot."""
-    model = replace(setup.model, name=path, path=path, weights="pretrained")
     try:
+        model = plain_base(replace(setup.model, name=path, path=path, weights="pretrained"))
         config = read_config(model)
         facts = read_facts(model, config)
         tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)

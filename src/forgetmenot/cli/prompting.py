@@ -111,7 +111,9 @@ def _warn_of_idle_settings(setup: Setup) -> None:
     chosen = {
         "select": settings.select != "last",
         "patience": settings.patience is not None,
+        "max_steps": settings.max_steps is not None,
         "regularizer": bool(setup.regularizers),
+        "replay": setup.replay is not None,
     }
     idle = ", ".join(name for name, given in chosen.items() if given)
     if idle:

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{__doc__.strip()}\n\nAll other settings are those of train: forgetmenot train --help")
         return
     names, settings = _parse(arguments)
-    _check_method(settings, first=names[0], stages=len(names))
+    _check_stages(settings, names)
     folder = _folder()
     console = Console()
 
@@ -63,19 +63,22 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return names, settings
 
 
-def _check_method(settings: Sequence[str], *, first: str, stages: int) -> None:
-    """Raises ConfigError before anything is trained where the settings do not compose or a stage cannot be a base."""
+def _check_stages(settings: Sequence[str], names: Sequence[str]) -> None:
+    """Raises ConfigError before anything is trained where a stage does not compose or cannot be a base."""
     from forgetmenot.export import check_mergeable
     from forgetmenot.method.base import Method
 
     register_resolvers()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            config = compose("train", overrides=[*_overrides(settings), f"data={first}"])
+            stages = [compose("train", overrides=[*_overrides(settings), f"data={name}"]) for name in names]
     except HYDRA_ERRORS as error:
         raise ConfigError(hydra_sentence(error)) from error
-    method = build(config.method, Method, key="method", plugins=import_plugins(tuple(config.plugins)))
-    if stages > 1:
+    for name, stage in zip(names, stages, strict=True):
+        if "tasks" in stage.data:
+            raise ConfigError(f"data must be a list of single data sets, got {name}, which mixes several")
+    method = build(stages[0].method, Method, key="method", plugins=import_plugins(tuple(stages[0].plugins)))
+    if len(stages) > 1:
         check_mergeable(method, key="method")
 
 

@@ -274,7 +274,7 @@ def check_trainable(setup: Setup) -> None:
         for name, split in (("train", data.train), ("validation", data.validation)):
             if not split:
                 raise ConfigError(f"{key}.path must hold a {name} split, got {data.task.path} without one")
-    if setup.replay is not None:
+    if setup.replay is not None and setup.method.trains:
         _check_replay(setup, setup.replay)
 
 

@@ -1,6 +1,7 @@
 """Writes tasks out: names under `data.retained` and `data.tasks` become the settings of those data sets."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from hydra import compose
 from hydra.errors import MissingConfigException
@@ -36,6 +37,8 @@ def retain_targets_of_base(config: DictConfig) -> DictConfig:
     result = config.copy()
     present = [(data.name, data.path) for data in (*targets_of(config.data), *config.data.retained)]
     path = config.model.path
+    if is_run(path):  # the run that is made of it may be looked at from another folder
+        result.model.path = path = str(Path(path).expanduser().resolve())
     while is_run(path):
         run = read_source(path, {}, key="model.path").config
         path = run.model.path

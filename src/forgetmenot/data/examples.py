@@ -99,7 +99,12 @@ def encode_run(
     Raises ValueError where no training example fits, or a token has none of the model's `embedding_rows`.
     """
     parts = [_training_rows(data, encoder=encoder) for data in (*targets, *retained)]
-    train = EncodedSplit.joined(parts)
+    own = parts[: len(targets)]  # what did not fit is told of the targets, not of what is replayed
+    train = replace(
+        EncodedSplit.joined(parts),
+        truncated=sum(part.truncated for part in own),
+        dropped=sum(part.dropped for part in own),
+    )
     validation = tuple(scoring_set(data.task, _bounded(data, seed=seed), encoder=encoder) for data in targets)
     tests = (
         *(scoring_set(data.task, data.test, encoder=encoder) for data in targets),

@@ -54,7 +54,8 @@ class Mixing:
         if self.mixing == "weighted":
             rates = np.asarray(self.weights, dtype=np.float64)
         else:
-            rates = self._counted(sizes) ** (1 / (self.temperature or 1.0))
+            counted = self._counted(sizes)
+            rates = (counted / max(1.0, counted.max())) ** (1 / (self.temperature or 1.0))  # at most 1: no overflow
         total = rates.sum()
         return rates / total if total else rates
 

@@ -21,9 +21,13 @@ def read_adapter(folder: Path) -> dict[str, Tensor]:
 def put_adapter(adapted: PreTrainedModel, learned: Mapping[str, Tensor], *, folder: Path) -> PreTrainedModel:
     """Returns peft's model with what was `learned` in it; raises ValueError where `folder` holds another adapter's."""
     loaded = set_peft_model_state_dict(adapted, dict(learned))
-    _, unknown = cast(tuple[list[str], list[str]], loaded)  # missing and unexpected keys
+    missing, unknown = cast(tuple[list[str], list[str]], loaded)
     if unknown:
         raise ValueError(f"{folder} must hold an adapter of this method and model, got weights for {unknown[0]}")
+    own = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    absent = [name for name in missing if name in own]  # all of the base's are missing, too
+    if absent:
+        raise ValueError(f"{folder} must hold an adapter of this method and model, got no weights for {absent[0]}")
     return adapted
 
 

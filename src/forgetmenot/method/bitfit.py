@@ -15,7 +15,8 @@ class BitFit(WholeModel):
 
     def learned(self, model: PreTrainedModel) -> Iterable[nn.Parameter]:
         """Returns the biases; raises ValueError where the family has none, as Llama's."""
-        biases = [weight for name, weight in model.named_parameters() if name.rpartition(".")[2] == "bias"]
+        last = {name: name.rpartition(".")[2] for name, _ in model.named_parameters()}
+        biases = [w for name, w in model.named_parameters() if last[name] == "bias" or last[name].endswith("_bias")]
         if not biases:
             raise ValueError(
                 f"method must be one that needs no bias terms for a model without them ({model.config.model_type}), "

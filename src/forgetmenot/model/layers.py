@@ -26,14 +26,24 @@ def outputs(layer: nn.Module) -> int:
 
 
 def check_linear_layers(model: nn.Module, wanted: Sequence[str], *, key: str, other: str) -> None:
-    """Raises ValueError where a name of `wanted`, the value of `key`, ends none of a linear layer's.
+    """Raises ValueError where a name of `wanted`, the value of `key`, ends none of a linear layer's, or an embedding's.
 
-    `other` is what may stand there in place of names.
+    A head that is the embedding, too, would change what is read with what is said. `other` is what may stand there in
+    place of names.
     """
+    tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
     layers = linear_layers(model)
+    tied = {name for name in layers if id(model.get_submodule(name).get_parameter("weight")) in tables}
+    shown = last_names([name for name in layers if name not in tied])
     for target in wanted:
-        if not any(name == target or name.endswith(f".{target}") for name in layers):
-            raise ValueError(f"{key} must be [{other}] or names of linear layers ({last_names(layers)}), got {target}")
+        named = {name for name in layers if name == target or name.endswith(f".{target}")}
+        if not named:
+            raise ValueError(f"{key} must be [{other}] or names of linear layers ({shown}), got {target}")
+        if named & tied:
+            raise ValueError(
+                f"{key} must be [{other}] or names of linear layers ({shown}), got {target}, whose weight is that of "
+                "the embedding"
+            )
 
 
 def last_names(layers: Sequence[str]) -> str:

@@ -38,7 +38,10 @@ def check_quantization(
             "pip install 'forgetmenot-llm[quantize]' brings it"
         )
     if weights == "random":  # transformers quantizes what it reads
-        raise ValueError(f"method.quantize must be null with model.weights=random, got {quantization}")
+        raise ValueError(
+            f"method.quantize must be null with model.weights=random, got {quantization}: what is quantized is read "
+            "from a file; method=lora learns over random weights"
+        )
     if not set(linear_layers(empty)) - set(exact_layers(empty)):
         raise ValueError(
             f"method.quantize must be null for a model whose layers take no multiple of {BLOCK} values, "

@@ -105,8 +105,13 @@ class Regularizer(ABC):
         """Whether training examples of the retained tasks have to be there."""
         return False
 
-    def check(self, model: nn.Module, *, own: Collection[str]) -> None:  # noqa: B027  # most can hold anything
-        """Raises ValueError where what `model` trains cannot be held; `own` are the names of the base's parameters."""
+    def check(  # noqa: B027  # most can hold anything
+        self, model: nn.Module, *, own: Collection[str], context: int | None
+    ) -> None:
+        """Raises ValueError where what `model` trains cannot be held.
+
+        `own` are the names of the base's parameters, `context` the tokens that it reads (None: any number).
+        """
 
     @abstractmethod
     def prepare(self, model: nn.Module, run: Run) -> Penalty | TokenPenalty:

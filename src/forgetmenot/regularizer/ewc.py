@@ -99,8 +99,16 @@ class EWC(Regularizer):
         """Whether the Fisher is taken over examples of the retained tasks."""
         return self.source == "retained"
 
-    def check(self, model: nn.Module, *, own: Collection[str]) -> None:
-        """Raises ValueError where something is trained that is no weight of the base: it has no Fisher before it."""
+    def check(self, model: nn.Module, *, own: Collection[str], context: int | None) -> None:
+        """Raises ValueError where something is trained that is no weight of the base: it has no Fisher before it.
+
+        Or where a sampled text, with what it starts from, would be longer than the base reads.
+        """
+        if not self.needs_retained and context is not None and self.max_tokens >= context:
+            raise ValueError(
+                f"regularizer.{self.name}.max_tokens must be below the model's context of {context} tokens, "
+                f"got {self.max_tokens}"
+            )
         added = [name for name in trained_alone(model) if _MAGNITUDE not in name and _own_name(name) not in own]
         if added:
             raise ValueError(
@@ -111,6 +119,11 @@ class EWC(Regularizer):
     def prepare(self, model: nn.Module, run: Run) -> ConsolidationPenalty:
         """Returns the penalty around the weights that `model` has now; the Fisher is that of the base alone."""
         rows = run.retained(self.num_examples) if self.needs_retained else ()
+        if self.needs_retained and not rows:
+            raise ValueError(
+                f"max_length must hold a retained example for regularizer.{self.name}.source=retained, got none that "
+                f"fits; regularizer.{self.name}.source=samples needs none"
+            )
         settings = {
             "source": self.source, "num_examples": self.num_examples, "max_tokens": self.max_tokens, "seed": run.seed,
             "rows": _digest(rows),

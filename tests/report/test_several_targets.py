@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 from written_runs import write_run
@@ -81,3 +83,49 @@ def test_the_page_shows_each_target(tmp_path: Path) -> None:
     write_page(tmp_path / "page.html", _groups(_both(tmp_path / "a")), [])
     page = (tmp_path / "page.html").read_text()
     assert all(f"<button>gain {name}</button>" in page for name in ("mood", "party", "story"))
+
+
+def _mixture(folder: Path, *names: str, prompt: str = "text") -> None:
+    """Writes a run that trained on data sets of those names."""
+    write_run(folder, "method=lora")
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    settings["data"] = {"tasks": [{"name": name, "path": f"/a/long/way/to/{name}", "prompt": prompt} for name in names]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def test_mixtures_are_told_apart_by_the_names_of_their_tasks(tmp_path: Path) -> None:
+    _mixture(tmp_path / "a", "party", "names")
+    _mixture(tmp_path / "b", "party", "names", "mood")
+    labels = [group.label for group in _groups(tmp_path)]
+    assert labels == ['lora data.tasks=["party", "names"]', 'lora data.tasks=["party", "names", "mood"]']
+
+
+def test_mixtures_of_the_same_tasks_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    _mixture(tmp_path / "a", "party")
+    _mixture(tmp_path / "b", "party", prompt="question")
+    labels = [group.label for group in _groups(tmp_path)]
+    assert labels == ["lora data.tasks.party.prompt=text", "lora data.tasks.party.prompt=question"]
+
+
+def test_a_task_that_one_learned_and_another_kept_is_marked_for_each_by_itself(tmp_path: Path) -> None:
+    for name, gained in (("a", 0.1), ("b", 0.3)):
+        folder = _both(tmp_path / name, seed=0)
+        result = RunResult.read(folder)
+        assert result.gain is not None
+        result.gain |= {"party": gained}
+        result.write(folder)
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump({**settings, "batch_size": gained}))
+    for name, lost in (("c", 0.5), ("d", 0.2)):
+        write_run(tmp_path / name, "method=lora", f"batch_size={lost}")
+        result = RunResult.read(tmp_path / name)
+        assert result.tasks is not None and result.forgetting is not None
+        result.tasks["party"] = {**result.tasks["names"]}
+        result.forgetting["tasks"]["party"] = lost
+        result.write(tmp_path / name)
+
+    write_page(tmp_path / "page.html", _groups(tmp_path), [])
+
+    rows = re.findall(r"<tr>(.*?)</tr>", (tmp_path / "page.html").read_text(), re.S)
+    marked = {cell for row in rows for cell in re.findall(r'<td[^>]*class="[^"]*best[^"]*"[^>]*>([^<]*)', row)}
+    assert {"+0.300", "+0.200"} <= marked and "+0.100" not in marked

@@ -116,15 +116,16 @@ def _table(groups: Sequence[Group]) -> str:
     headings = ["run", "seeds", "after", "gain", *(f"gain {name}" for name in mixed), "forgetting", *retained]
     headings += ["trained %", "train s", "peak GB"]
     target = "" if mixed else next(iter(groups[0].runs[0].result.gain or {}), "")  # of a mean it is not told
-    readers = {target: gain, **{name: gained(name) for name in mixed}, **{name: _kept(name) for name in retained}}
-    good = {name: _as_good_as_the_best(groups, task=name, read=read) for name, read in readers.items()}
+    gains = {target: gain, **{name: gained(name) for name in mixed}}
+    learned = {name: _as_good_as_the_best(groups, task=name, read=read) for name, read in gains.items()}
+    kept = {name: _as_good_as_the_best(groups, task=name, read=_kept(name)) for name in retained}
     rows = []
     for group in groups:
         row = [Cell(text=group.label), Cell(text=str(len(group.runs)), value=len(group.runs), numeric=True)]
-        row += [_cell(group.values(after)), _cell(group.values(gain), sign="+", best=group in good[target])]
-        row += [_cell(group.values(gained(name)), sign="+", best=group in good[name]) for name in mixed]
+        row += [_cell(group.values(after)), _cell(group.values(gain), sign="+", best=group in learned[target])]
+        row += [_cell(group.values(gained(name)), sign="+", best=group in learned[name]) for name in mixed]
         row.append(_cell(group.values(mean_forgetting), sign="+"))
-        row += [_cell(group.values(forgotten(name)), sign="+", best=group in good[name]) for name in retained]
+        row += [_cell(group.values(forgotten(name)), sign="+", best=group in kept[name]) for name in retained]
         row.append(_cell(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1))
         row += [_cell(group.values(seconds), digits=0), _cell(group.values(peak), digits=2)]
         if len(machines) > 1:

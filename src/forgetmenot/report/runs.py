@@ -106,6 +106,10 @@ def _flat(node: object, key: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping) and node:
         for name, value in node.items():
             yield from _flat(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list) and node and all(isinstance(each, Mapping) and "name" in each for each in node):
+        yield key, json.dumps([each["name"] for each in node])
+        for each in node:
+            yield from _flat({name: value for name, value in each.items() if name != "name"}, f"{key}.{each['name']}")
     else:
         yield key, node if isinstance(node, str) else json.dumps(node)
 
@@ -129,7 +133,9 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
     words += [f"on {data}"] if len({other.kind[1] for other in runs}) > 1 else []
     words += [f"of {model}"] if len({other.kind[0] for other in runs}) > 1 else []
     shared = frozenset.intersection(*(other.settings for other in runs if other.kind == run.kind))
-    return " ".join([*words, *sorted(f"{key}={_short(value)}" for key, value in run.settings - shared)])
+    unlike = dict(sorted(run.settings - shared))
+    told = [key for key in unlike if not any(key.startswith(f"{other}.") for other in unlike)]  # a list tells its names
+    return " ".join([*words, *(f"{key}={_short(unlike[key])}" for key in told)])
 
 
 def _short(value: str) -> str:

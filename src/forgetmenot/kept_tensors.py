@@ -10,10 +10,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+
+from forgetmenot.regularizer.base import Tensors
 
 _UNREADABLE = (OSError, SafetensorError)
-Tensors = dict[str, Tensor]
 
 
 def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], Tensors]) -> tuple[Tensors, bool]:

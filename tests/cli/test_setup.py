@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from forgetmenot.cli.setup import Setup, set_up
+from forgetmenot.cli.setup import Setup, check_trainable, set_up
 from forgetmenot.config.paths import conf_folder, register_resolvers
 
 SetUp = Callable[..., Setup]
@@ -258,3 +259,10 @@ def test_a_model_config_that_is_no_json_is_refused(set_up_with: SetUp, tmp_path:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"})[:-3])
     with pytest.raises(ValueError, match=r"model\.path must be"):
         set_up_with(f"model.path={tmp_path}")
+
+
+@pytest.mark.filterwarnings("default:.* is replayed")
+def test_a_share_that_is_no_whole_number_of_examples_is_told_as_what_it_is(set_up_with: SetUp) -> None:
+    setup = set_up_with("replay=mixed", "replay.share=0.3", "batch_size=8")
+    with pytest.warns(UserWarning, match=r"^replay\.share=0\.3 of batch_size=8 .*: 0\.25 of every step is replayed$"):
+        check_trainable(replace(setup, retained=(setup.target,)))

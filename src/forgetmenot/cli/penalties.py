@@ -15,16 +15,14 @@ from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
 from forgetmenot.data.types import Encoded
-from forgetmenot.kept_tensors import Tensors, made_once
+from forgetmenot.kept_tensors import made_once
 from forgetmenot.model.facts import read_facts
 from forgetmenot.model.load import empty_model, load, load_tokenizer, read_config
 from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.progress import tracked
-from forgetmenot.regularizer.base import Frozen, Penalty, Run, TokenPenalty
+from forgetmenot.regularizer.base import Frozen, Penalty, Run, Tensors, TokenPenalty
 from forgetmenot.result import RunResult
 from forgetmenot.trainer import base_dtype, build_trainer
-
-Penalties = dict[str, Penalty | TokenPenalty]
 
 
 def check_penalties(setup: Setup) -> None:
@@ -45,7 +43,9 @@ def check_penalties(setup: Setup) -> None:
             )
 
 
-def penalties_for(setup: Setup, model: PreTrainedModel, *, result: RunResult, console: Console) -> Penalties:
+def penalties_for(
+    setup: Setup, model: PreTrainedModel, *, result: RunResult, console: Console
+) -> dict[str, Penalty | TokenPenalty]:
     """Returns the penalties by name, around the untrained `model`; `result` tells what was reused for them.
 
     Every rank prepares them alike: all that is drawn is drawn by the seed.

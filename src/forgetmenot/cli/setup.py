@@ -286,6 +286,12 @@ def _check_replay(setup: Setup, replay: Replay) -> None:
             f"{' without one' if without else ''}; replay=none replays nothing"
         )
     try:
-        replay.per_step(setup.settings.batch_size)
+        share = replay.per_step(setup.settings.batch_size) / setup.settings.batch_size
     except ValueError as error:
         raise ConfigError(f"replay.{error}") from error
+    if share != replay.share:
+        warnings.warn(
+            f"replay.share={replay.share} of batch_size={setup.settings.batch_size} is no whole number of examples: "
+            f"{share:g} of every step is replayed",
+            stacklevel=3,
+        )

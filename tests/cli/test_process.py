@@ -19,6 +19,11 @@ def _environment(**values: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", **values}
 
 
+def _as_a_terminal_starts_it() -> None:
+    """Lets Ctrl-C interrupt, also where these tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _only_folder(place: Path) -> Path:
     (folder,) = place.glob("outputs/runs/*/*")
     return folder
@@ -56,7 +61,7 @@ def test_ctrl_c_in_the_terminal_records_the_run_as_interrupted_and_exits_with_13
 ) -> None:
     process = subprocess.Popen(
         [*TRAIN, *tiny_arguments, "epochs=100000"], cwd=tmp_path, env=_environment(PYTHONUNBUFFERED="1"),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_as_a_terminal_starts_it,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 120

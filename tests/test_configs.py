@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -56,7 +57,7 @@ def _given(node: DictConfig) -> DictConfig:
 def test_the_folder_holds_the_groups_that_are_tested_here() -> None:
     assert {
         "model", "method", "data", "regularizer", "replay", "optimizer", "schedule", "trainer", "logger", "experiment",
-        "hydra",
+        "sweep", "hydra",
     } == GROUPS  # fmt: skip
 
 
@@ -136,9 +137,13 @@ def test_every_logger_takes_its_keys(name: str) -> None:
     assert not node or callable(build_partial(node, Logger, key="logger"))
 
 
-@pytest.mark.parametrize("name", _names("experiment"))
-def test_every_experiment_composes_and_builds(name: str) -> None:
-    config = _composed(f"experiment={name}")
+def _ready_made() -> list[str]:
+    return [f"{group}={name}" for group in ("experiment", "sweep") for name in _names(group)]
+
+
+@pytest.mark.parametrize("choice", _ready_made())
+def test_every_experiment_and_sweep_composes_and_builds(choice: str) -> None:
+    config = _composed(choice)
     assert build(_root(config), Settings, key="")
     assert build(config.method, Method, key="method")
     assert build(config.model, Model, key="model")
@@ -150,10 +155,21 @@ def test_every_experiment_composes_and_builds(name: str) -> None:
     check_names(plain(config.trainer, key="trainer"))
 
 
-@pytest.mark.parametrize("name", _names("experiment"))
-def test_an_experiment_opens_with_its_purpose_and_command(name: str) -> None:
-    comments = [line for line in (CONF / "experiment" / f"{name}.yaml").read_text().splitlines() if line[:1] == "#"]
-    assert f"experiment={name}" in "\n".join(comments)
+@pytest.mark.parametrize("choice", _ready_made())
+def test_an_experiment_or_sweep_opens_with_its_purpose_and_command(choice: str) -> None:
+    file = CONF / f"{choice.replace('=', '/')}.yaml"
+    comments = [line for line in file.read_text().splitlines() if line[:1] == "#"]
+    assert choice in "\n".join(comments)
+
+
+@pytest.mark.parametrize("name", _names("sweep"))
+def test_a_sweep_varies_a_key_that_its_config_has(name: str) -> None:
+    sweep = yaml.safe_load((CONF / "sweep" / f"{name}.yaml").read_text())
+    assert sweep["hydra"]["mode"] == "MULTIRUN"
+    config = _composed(f"sweep={name}", "method=lora" if name != "prompt_length" else "method=prompt")
+    for key, values in sweep["hydra"]["sweeper"]["params"].items():
+        assert OmegaConf.select(config, key) is not None
+        assert len(str(values).split(",")) >= 3
 
 
 def _root(config: DictConfig) -> DictConfig:

@@ -74,6 +74,8 @@ COMMANDS = [
     ("method=qlora", ("method.quantize must be null for a model whose layers take no multiple of 64", "got nf4")),
     ("seed=99999999999", ("seed must be at least 0 and below 2**32",)),
     ("experiment=null method.rank=0", ("method.rank must be at least 1",)),
+    ("sweep=null method.rank=0", ("method.rank must be at least 1",)),
+    ("sweep=rnak", ("sweep must be one of", "did you mean sweep=rank?")),
     ("method._target_=os.system", ("method._target_ must be a class of forgetmenot",)),
     ("replay=mixed", ("data.retained must be data sets with a train split where replay=mixed, got none",)),
     ("replay=mixed replay.share=1", ("replay.share must be above 0 and below 1, got 1.0; replay=none",)),

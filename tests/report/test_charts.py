@@ -34,7 +34,7 @@ def test_a_dot_stands_at_the_means_over_seeds_with_their_spread(tmp_path: Path) 
         write_run(tmp_path / str(seed), "method=lora", seed=seed, after=after)
     chart = pareto(groups(tmp_path))
     assert chart is not None
-    _, dot = chart.figure["data"]
+    dot, _ = chart.figure["data"]
     assert (dot["x"], dot["y"]) == ([0.5], [pytest.approx(0.5)])
     assert dot["error_y"]["array"] == [pytest.approx(0.2 / 2**0.5)]
     assert "2 seeds" in dot["hovertext"] and "gain 0.500" in dot["hovertext"]
@@ -45,7 +45,7 @@ def test_one_seed_has_its_interval_for_bars(tmp_path: Path) -> None:
     change(tmp_path / "a", gain_ci={"mood": (0.4, 0.7)})
     chart = pareto(groups(tmp_path))
     assert chart is not None
-    bars = chart.figure["data"][1]["error_y"]
+    bars = chart.figure["data"][0]["error_y"]
     assert bars["array"] == [pytest.approx(0.2)] and bars["arrayminus"] == [pytest.approx(0.1)]
 
 
@@ -56,7 +56,7 @@ def test_the_more_is_trained_the_larger_the_dot(tmp_path: Path) -> None:
         change(tmp_path / method, method=section)
     chart = pareto(groups(tmp_path))
     assert chart is not None
-    sizes = {dot["name"]: dot["marker"]["size"] for dot in chart.figure["data"][1:]}
+    sizes = {dot["name"]: dot["marker"]["size"] for dot in chart.figure["data"][:-1]}
     assert sizes["prompt"] < sizes["lora"] < sizes["full"]
 
 
@@ -65,7 +65,7 @@ def test_names_in_a_chart_cannot_be_markup(tmp_path: Path) -> None:
         write_run(tmp_path / name.strip("</b>"), f"method={name}")
     chart = pareto(groups(tmp_path))
     assert chart is not None
-    assert {dot["name"] for dot in chart.figure["data"][1:]} == {"&lt;b&gt;a&lt;/b&gt;", "c"}
+    assert {dot["name"] for dot in chart.figure["data"][:-1]} == {"&lt;b&gt;a&lt;/b&gt;", "c"}
 
 
 def test_costs_of_unlike_hardware_stand_in_charts_of_their_own(tmp_path: Path) -> None:
@@ -100,6 +100,17 @@ def test_a_sweep_over_one_number_is_a_curve_in_its_order(tmp_path: Path) -> None
     gain = chart.figure["data"][0]
     assert (gain["x"], gain["y"]) == ([2, 8, 16], [pytest.approx(0.3), pytest.approx(0.5), pytest.approx(0.6)])
     assert chart.title == "lora over method.rank"
+
+
+def test_sweeps_beside_each_other_and_grids_have_a_curve_each(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        write_run(tmp_path / f"kl{number}", "method=full", f"kl.weight={number}")
+        write_run(tmp_path / f"ewc{number}", "method=full", f"ewc.weight={number}")
+        for rate in (1, 2):
+            write_run(tmp_path / f"{number}{rate}", "method=lora", f"rank={number}", f"rate={rate}")
+    write_run(tmp_path / "full", "method=full")
+    titles = {chart.title for chart in sweeps(groups(tmp_path))}
+    assert titles == {"full over kl.weight", "full over ewc.weight", "lora rate=1 over rank", "lora rate=2 over rank"}
 
 
 def test_groups_that_differ_in_more_or_in_words_are_no_sweep(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ Story = Callable[[DictConfig], float | None]
 USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 """What a user's input can raise; anything else is a bug of ours and keeps its traceback."""
 
+_NONE_CHOSEN = ("experiment=null", "sweep=null")
+"""Defaults that Hydra takes from no command line."""
+
 _OPTIONS_WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --info -i --experimental-rerun".split()
 )
@@ -42,7 +45,7 @@ def run_app(
         sys.argv = command_line  # Lightning starts its other ranks with it
         return ended.with_value_of(story, config)
 
-    arguments = [word for word in arguments if word != "experiment=null"]  # the default, which Hydra takes from no one
+    arguments = [word for word in arguments if word not in _NONE_CHOSEN]
     sys.argv = [command_line[0], *_options_first(arguments)]
     try:
         refuse_null_groups(arguments)

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from statistics import mean, stdev
 
-from forgetmenot.report.runs import Group, after, gain, hardware, mean_forgetting, peak, seconds
+from forgetmenot.report.runs import Group, Settings, after, gain, hardware, mean_forgetting, peak, seconds
 from forgetmenot.result import Interval, RunResult
 
 Figure = dict[str, object]
@@ -38,12 +38,7 @@ def pareto(groups: Sequence[Group]) -> Chart | None:
     if not points:
         return None
     best = front(points)
-    traces: list[dict[str, object]] = [
-        {
-            "type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip",
-            "x": [x for x, _, _ in best], "y": [y for _, y, _ in best], "line": {"dash": "dot", "shape": "hv"},
-        }
-    ]  # fmt: skip
+    traces: list[dict[str, object]] = []
     for x, y, group in points:
         traces.append(
             {
@@ -53,6 +48,13 @@ def pareto(groups: Sequence[Group]) -> Chart | None:
                 "hovertext": text(_told(group)), "hoverinfo": "text",
             }
         )  # fmt: skip
+    traces.append(  # behind the dots, and last of all: so each group has the same colour in every chart
+        {
+            "type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip", "zorder": -1,
+            "x": [x for x, _, _ in best], "y": [y for _, y, _ in best],
+            "line": {"dash": "dot", "shape": "hv", "color": "#888"},
+        }
+    )  # fmt: skip
     note = (
         "Up is better, left is better: what lies on the dotted front is beaten by nothing in both. The larger the dot, "
         "the more was trained. Bars are the standard deviation over seeds, or of one seed the 95% interval."
@@ -128,44 +130,46 @@ def curves(groups: Sequence[Group]) -> Chart | None:
 def sweeps(groups: Sequence[Group]) -> list[Chart]:
     """Returns gain and forgetting over every numeric setting that alone sets three or more groups apart."""
     charts: list[Chart] = []
-    kinds = dict.fromkeys(group.runs[0].kind for group in groups)
-    for kind in kinds:
-        members = [group for group in groups if group.runs[0].kind == kind]
-        key = _only_difference(members)
-        if key is None:
-            continue
-        values = [float(dict(group.runs[0].settings)[key]) for group in members]
-        order = sorted(range(len(members)), key=lambda i: values[i])
-        traces = []
-        for name, read in (("gain", gain), ("mean forgetting", mean_forgetting)):
-            measured = [members[i].values(read) for i in order]
-            traces.append(
-                {
-                    "type": "scatter", "mode": "lines+markers", "name": name, "x": [values[i] for i in order],
-                    "y": [mean(found) if found else None for found in measured],
-                    "error_y": {"array": [stdev(found) if len(found) > 1 else 0.0 for found in measured]},
-                }
-            )  # fmt: skip
-        wide = min(values) > 0 and max(values) / min(values) >= 8
-        layout = {"xaxis": {"title": {"text": key}, "type": "log" if wide else "linear"}}
-        title, note = f"{kind[2]} over {key}", "Bars are the standard deviation over seeds."
-        charts.append(
-            Chart(name=f"sweep{len(charts)}", title=title, note=note, figure={"data": traces, "layout": layout})
-        )
+    for kind in dict.fromkeys(group.runs[0].kind for group in groups):
+        found = _sweeps_of([group for group in groups if group.runs[0].kind == kind])
+        for key, shared, members in found:
+            alike = frozenset.intersection(*(other for name, other, _ in found if name == key))
+            unlike = " ".join(f"{name}={value}" for name, value in sorted(shared - alike))
+            title = f"{kind[2]}{' ' if unlike else ''}{unlike} over {key}"
+            charts.append(_sweep(members, key=key, name=f"sweep{len(charts)}", title=title))
     return charts
 
 
-def _only_difference(groups: Sequence[Group]) -> str | None:
-    """Returns the one setting, a number, in which the groups differ; None where there is no such one."""
-    if len(groups) < 3:
-        return None
-    shared = frozenset.intersection(*(group.runs[0].settings for group in groups))
-    keys = {key for group in groups for key, _ in group.runs[0].settings - shared}
-    if len(keys) != 1:
-        return None
-    (key,) = keys
-    values = [dict(group.runs[0].settings).get(key, "") for group in groups]
-    return key if all(_is_number(value) for value in values) else None
+def _sweeps_of(groups: Sequence[Group]) -> list[tuple[str, Settings, list[Group]]]:
+    """Returns each number by which alone some groups differ, with the settings that they share, and those groups."""
+    together = frozenset.intersection(*(group.runs[0].settings for group in groups))
+    members: dict[tuple[str, Settings], list[Group]] = {}
+    for group in groups:
+        unlike = group.runs[0].settings - together
+        for key, value in sorted(unlike):
+            if _is_number(value):
+                members.setdefault((key, unlike - {(key, value)}), []).append(group)
+    return [(key, shared, sweep) for (key, shared), sweep in members.items() if len(sweep) >= 3]
+
+
+def _sweep(groups: Sequence[Group], *, key: str, name: str, title: str) -> Chart:
+    """Returns gain and forgetting over the values of one setting."""
+    values = [float(dict(group.runs[0].settings)[key]) for group in groups]
+    order = sorted(range(len(groups)), key=lambda i: values[i])
+    traces = []
+    for label, read in (("gain", gain), ("mean forgetting", mean_forgetting)):
+        measured = [groups[i].values(read) for i in order]
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines+markers", "name": label, "x": [values[i] for i in order],
+                "y": [mean(found) if found else None for found in measured],
+                "error_y": {"array": [stdev(found) if len(found) > 1 else 0.0 for found in measured]},
+            }
+        )  # fmt: skip
+    wide = min(values) > 0 and max(values) / min(values) >= 8
+    layout = {"xaxis": {"title": {"text": key}, "type": "log" if wide else "linear"}}
+    note = "Bars are the standard deviation over seeds."
+    return Chart(name=name, title=title, note=note, figure={"data": traces, "layout": layout})
 
 
 def _is_number(text: str) -> bool:

@@ -70,7 +70,11 @@ class Loaded:
     def collator(self) -> Collator:
         """Lays prompts out for it."""
         return Collator(
-            pad_id=self.tokenizer.pad_token_id, num_virtual_tokens=0, first_virtual_id=0, decoder_start_id=None
+            pad_id=self.tokenizer.pad_token_id,
+            num_virtual_tokens=0,
+            first_virtual_id=0,
+            decoder_start_id=None,
+            max_length=MAX_LENGTH,
         )
 
 

@@ -47,7 +47,11 @@ def data_module(
         tests=tests or (scoring("quiz"),),
         plan=Plan(lengths=train.lengths, batch_size=4, micro_batch_tokens=24, seed=0),
         collator=Collator(
-            pad_id=PAD, num_virtual_tokens=num_virtual_tokens, first_virtual_id=VIRTUAL, decoder_start_id=None
+            pad_id=PAD,
+            num_virtual_tokens=num_virtual_tokens,
+            first_virtual_id=VIRTUAL,
+            decoder_start_id=None,
+            max_length=64,
         ),
     )
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)

@@ -164,6 +164,18 @@ def test_each_rows_loss_is_what_the_row_has_alone(
     torch.testing.assert_close(each, alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_head_that_scores_is_asked_for_a_round_number_of_positions(number: int) -> None:
+    model = tiny("llama")
+    asked: list[int] = []
+    model.lm_head.register_forward_pre_hook(lambda module, states: asked.append(states[0].shape[1]))
+    batch = collator_of(model).rows(rows_for(model, [(3, 9)] * number))
+
+    row_losses(model, batch, facts_of(model))
+
+    assert asked == [{1: 10, 2: 20, 3: 28}[number]]  # of 9, 18 and 27
+
+
 @each_layout
 @pytest.mark.parametrize("chunk", [2**25, 3 * VOCAB])
 def test_each_rows_divergence_is_that_of_whole_distributions_at_its_supervised_positions(

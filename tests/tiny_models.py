@@ -113,6 +113,7 @@ def collator_of(model: PreTrainedModel, *, virtual_tokens: int = 0, packs: bool 
         num_virtual_tokens=virtual_tokens,
         first_virtual_id=facts.embedding_rows,
         decoder_start_id=facts.decoder_start_id,
+        max_length=64,
         packs=packs,
     )
 

@@ -67,7 +67,9 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
         group_by_length=work.grouped,
         packed=packs,
     )
-    collator = Collator(pad_id=0, num_virtual_tokens=0, first_virtual_id=0, decoder_start_id=None, packs=packs)
+    collator = Collator(
+        pad_id=0, num_virtual_tokens=0, first_virtual_id=0, decoder_start_id=None, max_length=MAX_LENGTH, packs=packs
+    )
     return AdaptationData(split, validation=[unscored], tests=(), plan=plan, collator=collator)
 
 

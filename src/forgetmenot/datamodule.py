@@ -153,7 +153,9 @@ class AdaptationData(LightningDataModule):
         """
         rank, world_size = self._rank()
         answer = data.task.max_new_tokens if data.task.answers else 0
-        lengths = data.rows.lengths + self.collator.num_virtual_tokens + answer
+        rows = data.rows.lengths + self.collator.num_virtual_tokens
+        widths = {tokens: self.collator.to_score().width(tokens) for tokens in np.unique(rows).tolist()}
+        lengths = np.array([widths[tokens] for tokens in rows.tolist()]) + answer
         whole = Plan(lengths=lengths, batch_size=len(lengths), micro_batch_tokens=self.plan.micro_batch_tokens, seed=0)
         return whole.cuts(0, rank=rank, world_size=world_size)
 
@@ -214,7 +216,8 @@ class _Scoring(Dataset[ScoringBatch]):
 
     def __getitem__(self, number: int) -> ScoringBatch:
         scored, (cut, weight) = self.batches[number]
-        collator, base_collator = self.data.collator, self.data.base_collator
+        collator = self.data.collator.to_score()
+        base_collator = self.data.base_collator and self.data.base_collator.to_score()
         rows, task = scored.rows.rows, scored.task
         indices = tuple(scored.rows.example_indices[cut].tolist())
         members, prompts = [rows[row] for row in cut], [rows.prompt(row) for row in cut]

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from forgetmenot.data.sizes import round_rows
 from forgetmenot.data.types import Batch
 from forgetmenot.key_values import roomy_cache
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.model.packing import padded_attention
 
-_LEAVE = 0.75  # of the rows still going on: fewer, and those that have ended leave, which copies all keys and values
+_LEAVE = 0.75  # of the rows are enough: those that have ended leave, which copies all keys and values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +103,9 @@ def _step_by_step(
             break
         ids_BT, positions_BT = next_B[:, None], positions_BT[:, -1:] + 1
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
-        if going_B.float().mean() <= _LEAVE:
-            stay = going_B.nonzero().squeeze(1)
+        enough = round_rows(int(going_B.sum()))
+        if enough <= _LEAVE * len(rows):
+            stay = going_B.logical_not().long().argsort(stable=True)[:enough].sort().values  # some that ended fill up
             cache.batch_select_indices(stay)
             rows = [rows[i] for i in stay.tolist()]
             ids_BT, positions_BT, mask_BT, going_B = (each[stay] for each in (ids_BT, positions_BT, mask_BT, going_B))

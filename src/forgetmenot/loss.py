@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from forgetmenot.data.sizes import round_length
 from forgetmenot.data.types import IGNORE_INDEX, Batch
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.model.head import LOGITS_AT_ONCE, logits_at, logits_of, states_at
@@ -47,19 +48,16 @@ def _summed(
     Above a budget they are taken in parts, computed again in backward.
     """
     places_N, targets_N = _supervised(batch, facts)
-    rows_N = batch.row_of_positions[places_N]
-    chunk = _positions_at_once(facts)
-    if len(targets_N) <= chunk:
-        ((logits_NV, _),) = _supervised_logits(model, batch, facts)
-        return of(logits_NV, targets_N, rows_N)
-    inputs = _inputs(batch, facts)
-    states = states_at(model, inputs, places_N=places_N)
+    rows_N, chunk = batch.row_of_positions[places_N], _positions_at_once(facts)
+    parts, head = _before_head(Reading(model=model, batch=batch, facts=facts), places_N, chunk=chunk)
 
-    def of_part(states_ND: Tensor, targets_N: Tensor, rows_N: Tensor) -> Tensor:
-        return of(logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets_N, rows_N)
+    def of_part(part: Tensor, targets_N: Tensor, rows_N: Tensor) -> Tensor:
+        return of(head(part), targets_N, rows_N)
 
-    parts = zip(states.states_ND.split(chunk), targets_N.split(chunk), rows_N.split(chunk), strict=True)
-    return torch.stack([checkpoint(of_part, *part, use_reentrant=False) for part in parts]).sum(0)
+    if len(parts) == 1:
+        return of_part(parts[0], targets_N, rows_N)
+    each = zip(parts, targets_N.split(chunk), rows_N.split(chunk), strict=True)
+    return torch.stack([checkpoint(of_part, *part, use_reentrant=False) for part in each]).sum(0)
 
 
 @torch.no_grad()
@@ -105,9 +103,10 @@ def divergence_sum(ours: Reading, reference: Reading) -> Tensor:
     """
     chunk = min(_positions_at_once(ours.facts), _positions_at_once(reference.facts))
     vocabulary = min(ours.facts.vocabulary, reference.facts.vocabulary)
-    parts, head = _before_head(ours, chunk=chunk)
+    parts, head = _before_head(ours, _supervised(ours.batch, ours.facts)[0], chunk=chunk)
     with torch.no_grad():
-        reference_parts, reference_head = _before_head(reference, chunk=chunk)
+        places_N, _ = _supervised(reference.batch, reference.facts)
+        reference_parts, reference_head = _before_head(reference, places_N, chunk=chunk)
 
     def part_divergence(part: Tensor, reference_part: Tensor) -> Tensor:
         with torch.no_grad():
@@ -121,18 +120,19 @@ def divergence_sum(ours: Reading, reference: Reading) -> Tensor:
     return torch.stack([checkpoint(part_divergence, *pair, use_reentrant=False) for pair in pairs]).sum()
 
 
-def _before_head(reading: Reading, *, chunk: int) -> tuple[tuple[Tensor, ...], Callable[[Tensor], Tensor]]:
-    """Returns what is known at supervised positions, in parts of `chunk`, and what makes logits of a part.
+def _before_head(
+    reading: Reading, places_N: Tensor, *, chunk: int
+) -> tuple[tuple[Tensor, ...], Callable[[Tensor], Tensor]]:
+    """Returns what is known at some positions, in parts of `chunk`, and what makes logits of a part.
 
     Where all fit at once, or the head takes no choice, the parts are logits already.
     """
     model, facts = reading.model, reading.facts
-    places_N, targets_N = _supervised(reading.batch, facts)
     inputs = _inputs(reading.batch, facts)
     if not facts.selects_head:
         logits_NV = model(**inputs, use_cache=False).logits.flatten(0, 1)[places_N]
         return logits_NV.split(chunk), lambda part_NV: part_NV
-    if len(targets_N) <= chunk:
+    if len(places_N) <= chunk:
         return (logits_at(model, inputs, places_N=places_N),), lambda part_NV: part_NV
     states = states_at(model, inputs, places_N=places_N)
     return states.states_ND.split(chunk), lambda part_ND: logits_of(
@@ -141,17 +141,16 @@ def _before_head(reading: Reading, *, chunk: int) -> tuple[tuple[Tensor, ...], C
 
 
 def _supervised_logits(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields the logits at supervised positions and their targets, as many at a time as memory is meant to hold."""
+    """Yields the logits at supervised positions and their targets, as many at a time as memory is meant to hold.
+
+    The head is asked for a round number of positions, the last one over and over: data/sizes.py says why.
+    """
     places_N, targets_N = _supervised(batch, facts)
-    inputs, chunk = _inputs(batch, facts), _positions_at_once(facts)
-    if not facts.selects_head:
-        yield model(**inputs, use_cache=False).logits.flatten(0, 1)[places_N], targets_N
-    elif len(targets_N) <= chunk:
-        yield logits_at(model, inputs, places_N=places_N), targets_N
-    else:
-        states = states_at(model, inputs, places_N=places_N)
-        for states_ND, targets in zip(states.states_ND.split(chunk), targets_N.split(chunk), strict=True):
-            yield logits_of(model, inputs, states=replace(states, states_ND=states_ND)), targets
+    rounded_N = torch.cat([places_N, places_N[-1:].expand(round_length(len(places_N)) - len(places_N))])
+    chunk = _positions_at_once(facts)
+    parts, head = _before_head(Reading(model=model, batch=batch, facts=facts), rounded_N, chunk=chunk)
+    for part, targets in zip(parts, targets_N.split(chunk), strict=False):  # a last part may be filling alone
+        yield head(part)[: len(targets)], targets
 
 
 def _positions_at_once(facts: ModelFacts) -> int:

@@ -27,6 +27,7 @@ from forgetmenot.generate import Prefix, answer
 from forgetmenot.loss import loss_sum, loss_sums, row_divergences, row_losses
 from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.model.facts import ModelFacts
+from forgetmenot.model.packing import padded_attention
 from forgetmenot.optim import Optimization, parameter_groups
 from forgetmenot.penalties import Penalties, leave_out_of_exchange, reaching
 from forgetmenot.regularizer.base import Penalty, TokenPenalty
@@ -138,6 +139,10 @@ class AdaptationModule(LightningModule):
             checkpoint["micro_batch_tokens"] = data.plan.micro_batch_tokens
 
     def _score(self, batch: ScoringBatch) -> Scored:
+        with padded_attention(self.model), nullcontext() if self.base is None else padded_attention(self.base):
+            return self._scored(batch)
+
+    def _scored(self, batch: ScoringBatch) -> Scored:
         nats_B = row_losses(self.model, batch.rows, self.facts)
         answers: list[str] = []
         if batch.prompts is not None:

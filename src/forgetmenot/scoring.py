@@ -16,6 +16,7 @@ from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.task import Task
 from forgetmenot.data.types import ScoringBatch
 from forgetmenot.forgetting import LOSSES, mean_over_targets
+from forgetmenot.freed_memory import give_back_freed_memory
 from forgetmenot.metric import CHOICE_NAME, DIVERGENCE, Ratios
 from forgetmenot.module import Scored
 from forgetmenot.scores import ExampleScores
@@ -80,6 +81,7 @@ class Scoring(Callback):
         counted = float(batch.counted)  # 0 for a batch that only keeps ranks in step
         sums_BS, weights_BS = (torch.from_numpy(values * counted) for values in (part.sums_BS, part.weights_BS))
         self._ratios[batch.task].update(sums_BS, weights_BS)
+        give_back_freed_memory()
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ScoringBatch, batch_idx: int,
@@ -87,6 +89,7 @@ class Scoring(Callback):
     ) -> None:  # fmt: skip
         if batch.counted:
             self._parts.append(_part(self.tests[batch.task], batch, outputs))
+        give_back_freed_memory()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         scores = {task: ratios.compute() for task, ratios in self._ratios.items()}

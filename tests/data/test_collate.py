@@ -17,6 +17,7 @@ def collator(*, num_virtual_tokens: int = 0, decoder_start_id: int | None = None
         num_virtual_tokens=num_virtual_tokens,
         first_virtual_id=VIRTUAL,
         decoder_start_id=decoder_start_id,
+        max_length=20,
     )
 
 
@@ -127,3 +128,18 @@ def test_prompts_and_rows_of_a_decoder_are_padded_even_where_rows_are_packed() -
     decoder = collator(decoder_start_id=START, packs=True).rows(seq2seq_rows())
     assert prompts.row_lengths is decoder.row_lengths is None
     assert prompts.input_ids_BT.tolist() == [[1, 2, 3, 4], [PAD, PAD, 5, 6]]
+
+
+def test_rows_to_be_scored_are_padded_to_few_widths_and_never_past_max_length() -> None:
+    to_score = collator(packs=True).to_score()
+    rows = [Encoded(input_ids=ids(*range(1, n + 1)), labels=ids(*range(1, n + 1)), num_tokens=n) for n in (19, 11, 9)]
+    batches = [to_score.rows([row]) for row in rows]
+    assert [batch.input_ids_BT.shape[1] for batch in batches] == [20, 12, 10]
+    for row, batch in zip(rows, batches, strict=True):
+        assert batch.row_lengths is None
+        assert batch.input_ids_BT[0, -row.num_tokens :].tolist() == row.input_ids.tolist()
+        assert batch.position_ids_BT[0, -row.num_tokens :].tolist() == list(range(row.num_tokens))
+        assert batch.attention_mask_BT[0].sum() == row.num_tokens
+        assert (batch.labels_BS[0] != X).sum() == row.num_tokens
+    assert to_score.prompts([ids(*range(11))]).input_ids_BT.shape == (1, 12)
+    assert to_score.prefix(ids(*range(20)), length=11).input_ids_BT.shape == (1, 11)

@@ -10,7 +10,7 @@ from forgetmenot.data.collate import Collator
 from forgetmenot.data.compare import Comparison
 from forgetmenot.data.types import IGNORE_INDEX, ComparedStep, Encoded
 
-CAUSAL = Collator(pad_id=0, num_virtual_tokens=0, first_virtual_id=100, decoder_start_id=None)
+CAUSAL = Collator(pad_id=0, num_virtual_tokens=0, first_virtual_id=100, decoder_start_id=None, max_length=64)
 SOFT = replace(CAUSAL, num_virtual_tokens=2)
 SEQ2SEQ = replace(CAUSAL, decoder_start_id=0)
 

@@ -133,6 +133,7 @@ def test_the_embedded_model_knows_the_language_of_held_out_books_as_published() 
         num_virtual_tokens=0,
         first_virtual_id=facts.embedding_rows,
         decoder_start_id=None,
+        max_length=512,
     )
     chapters = [str(row["text"]) for row in rows(SHARED / "childrens_books" / "test.jsonl")]
     examples = [Example(prompt="", completion=chapter, references=()) for chapter in chapters]

@@ -147,6 +147,7 @@ class Setup:
             num_virtual_tokens=virtual_tokens,
             first_virtual_id=self.facts.embedding_rows,
             decoder_start_id=self.facts.decoder_start_id,
+            max_length=self.settings.max_length,
             packs=self.packs,
             shares_prefix=self.facts.shares_prefix and self.precision == "fp32",  # docs/decisions/0011
         )

@@ -156,7 +156,8 @@ class AdaptationData(LightningDataModule):
         rows = data.rows.lengths + self.collator.num_virtual_tokens
         widths = {tokens: self.collator.to_score().width(tokens) for tokens in np.unique(rows).tolist()}
         lengths = np.array([widths[tokens] for tokens in rows.tolist()]) + answer
-        whole = Plan(lengths=lengths, batch_size=len(lengths), micro_batch_tokens=self.plan.micro_batch_tokens, seed=0)
+        limit = self.plan.micro_batch_tokens
+        whole = Plan(lengths=lengths, batch_size=len(lengths), micro_batch_tokens=limit, seed=0, rounded=True)
         return whole.cuts(0, rank=rank, world_size=world_size)
 
     def _rank(self) -> tuple[int, int]:

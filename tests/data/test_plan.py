@@ -180,3 +180,13 @@ def test_a_step_of_single_rows_cannot_be_halved() -> None:
         ValueError, match=r"^memory must hold one example of \d+ tokens, got less; a smaller max_length"
     ):
         plan(micro_batch_tokens=1).halved(0, world_size=1)
+
+
+def test_rounded_cuts_hold_round_numbers_of_rows_within_the_limit() -> None:
+    lengths = np.sort(np.random.default_rng(0).integers(5, 90, size=500))
+    rounded = Plan(lengths=lengths, batch_size=500, micro_batch_tokens=600, seed=0, rounded=True)
+    cuts = [cut for cut, _ in rounded.cuts(0, rank=0, world_size=1)]
+    assert sorted(np.concatenate(cuts).tolist()) == list(range(500))
+    assert all(len(cut) * lengths[cut].max() <= 600 for cut in cuts)
+    assert {len(cut) for cut in cuts[:-1]} <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96}
+    assert len({len(cut) for cut in cuts}) > 3

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from forgetmenot.data.mix import Mix
+from forgetmenot.data.sizes import round_rows_down
 
 Cut = tuple[np.ndarray, float]
 """Indices of one micro-batch's examples, and its weight: 1, or 0 for one that only keeps ranks in step."""
@@ -23,7 +24,7 @@ class Plan:
 
     `mix` says which of them an epoch holds and which are replayed; None: each once, and none is. `group_by_length` lets
     examples of like lengths meet in a step, which biases what a step sees. `packed` rows follow each other without
-    padding; others are padded to the longest of their micro-batch.
+    padding; others are padded to the longest of their micro-batch. `rounded` cuts where rows are of a round number.
     """
 
     lengths: np.ndarray
@@ -32,6 +33,7 @@ class Plan:
     seed: int
     group_by_length: bool = False
     packed: bool = False
+    rounded: bool = False
     mix: Mix | None = None
 
     @property
@@ -119,9 +121,11 @@ class Plan:
         sizes, rows, tokens = [], 0, 0
         for length in lengths:
             tokens = tokens + length if self.packed else (rows + 1) * length
-            if rows and tokens > limit:
-                sizes.append(rows)
-                rows, tokens = 0, length
+            while rows and tokens > limit:
+                full = round_rows_down(rows) if self.rounded else rows
+                sizes.append(full)
+                rows -= full
+                tokens = (rows + 1) * length
             rows += 1
         return [*sizes, rows]
 

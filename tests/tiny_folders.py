@@ -28,7 +28,7 @@ _SPECIAL = {"vocab_size": _VOCAB, "pad_token_id": 0, "bos_token_id": 1, "eos_tok
 CONFIGS: dict[str, PretrainedConfig] = {
     "qwen2": Qwen2Config(
         **_SPECIAL, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True,
+        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=True,
     ),
     "t5": T5Config(
         vocab_size=_VOCAB, pad_token_id=0, eos_token_id=2, decoder_start_token_id=0, d_model=16, d_kv=8, d_ff=32,

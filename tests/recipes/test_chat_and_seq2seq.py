@@ -1,11 +1,12 @@
 """Encoder-decoders and chat models from end to end: trained, evaluated and asked as any causal model is."""
 
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from tiny_folders import CHAT_TEMPLATE, write_model
-from tiny_runs import Finished, finish, read_result
-from transformers import AutoTokenizer, GenerationConfig
+from tiny_runs import Finished, finish, read_lines, read_result
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from forgetmenot.data.chat import Chat
 
@@ -70,14 +71,24 @@ def test_an_encoder_decoder_is_trained_evaluated_and_asked_as_a_causal_model_is(
 
 def test_a_chat_model_reads_its_template_in_training_and_evaluation_alike(written: Path, place: Path) -> None:
     arguments = ["model=causal", f"model.path={written / 'qwen2'}", "method=full"]
+    arguments.append("max_length=192")  # holds every prompt in its template whole
     run, evaluated, _ = told_thrice([*arguments, "model.chat=true"], place)
     (place / "plain").mkdir()
     plain, _, _ = told_thrice(arguments, with_rooms(place / "plain"))
 
     chat, alone = read_result(run.folder), read_result(plain.folder)
     assert read_result(evaluated.folder)["tasks"]["sentiment"]["after"] == chat["tasks"]["sentiment"]["after"]
-    frame = Chat.of(AutoTokenizer.from_pretrained(written / "qwen2"))
-    tokens = [result["cost"]["prompt_tokens_per_example"] for result in (chat, alone)]
-    assert tokens[0] > tokens[1]
+    tokenizer = AutoTokenizer.from_pretrained(written / "qwen2")
+    prompts = [line["prompt"] for line in read_lines(run.folder / "predictions" / "sentiment.jsonl")]
+    assert chat["data"]["truncated"] == alone["data"]["truncated"] == 0
+    assert chat["cost"]["prompt_tokens_per_example"] == mean(len(templated(tokenizer, each)) for each in prompts)
+    with_bos = [tokenizer.bos_token + each for each in prompts]
+    assert alone["cost"]["prompt_tokens_per_example"] == mean(len(tokenizer(each).input_ids) for each in with_bos)
     settings = GenerationConfig.from_pretrained(run.folder / "model")
-    assert frame.end in settings.eos_token_id
+    assert Chat.of(tokenizer).end in settings.eos_token_id
+
+
+def templated(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Returns transformers' own ids of a prompt in its template."""
+    question = [{"role": "user", "content": prompt.strip()}]
+    return tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False)

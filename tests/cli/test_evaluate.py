@@ -1,10 +1,13 @@
 """`evaluate` and `ask` as their users call them: a finished run, a plain model, other tasks, shots, mistakes."""
 
 import json
+import shutil
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from tiny_runs import Finished, finish, read_lines, read_result
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +33,16 @@ def test_it_writes_nothing_into_the_run_that_it_reads(finished_run: Finished, tm
     assert {file: file.read_bytes() for file in finished_run.folder.rglob("*") if file.is_file()} == before
 
 
+def mood_of(folder: Path) -> list[str]:
+    """Returns what makes `evaluate` ask for the mood of the texts in a folder."""
+    return [
+        "data=local", "data.name=mood", f"data.path={folder}", "data.prompt=text", "data.completion=label",
+        "data.max_new_tokens=2", "data.retained=[]", "trainer=cpu", "max_length=64",
+    ]  # fmt: skip
+
+
 def test_a_plain_model_is_scored_alone(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
-    done = finish(
-        [
-            f"run={tiny_model}", "data=local", "data.name=mood", f"data.path={tiny_data}", "data.prompt=text",
-            "data.completion=label", "data.max_new_tokens=2", "data.retained=[]", "trainer=cpu", "max_length=64",
-        ],
-        tmp_path, command="evaluate",
-    )  # fmt: skip
+    done = finish([f"run={tiny_model}", *mood_of(tiny_data)], tmp_path, command="evaluate")
 
     assert done.code == 0, done.stderr
     result = read_result(done.folder)
@@ -45,6 +50,42 @@ def test_a_plain_model_is_scored_alone(tiny_model: Path, tiny_data: Path, tmp_pa
     assert (result["method"], result["gain"], result["forgetting"]) == (None, None, None)
     assert {line["after"] for line in read_lines(done.folder / "predictions" / "mood.jsonl")} == {None}
     assert "mood" in done.stdout and "The evaluation lies in" in done.stdout
+
+
+CHAT = (
+    "{% for m in messages %}{{ bos_token }}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ bos_token }}assistant:{% endif %}"
+)
+
+
+def test_a_plain_chat_model_is_scored_and_asked_in_its_template(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "chatty")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(tmp_path / "chatty")
+    config = json.loads((tmp_path / "chatty" / "config.json").read_text())
+    long = {**config, "max_position_embeddings": 512}  # as long as a prompt may be that is asked of a plain model
+    (tmp_path / "chatty" / "config.json").write_text(json.dumps(long))
+    asks = ["run=chatty", "model.chat=true"]
+
+    scored = finish([*asks, *mood_of(tiny_data), "precision=fp32"], tmp_path, command="evaluate")
+    asked = finish([*asks, "prompt=a fine film 5", "max_new_tokens=2"], tmp_path, command="ask")
+
+    assert (scored.code, asked.code) == (0, 0), scored.stderr + asked.stderr
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    answers, lengths = [], []
+    for line in read_lines(scored.folder / "predictions" / "mood.jsonl"):
+        question = [{"role": "user", "content": line["prompt"].strip()}]
+        asked_as = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
+        said = model.generate(**asked_as, do_sample=False, max_new_tokens=2)[0, asked_as.input_ids.shape[1] :]
+        answers.append((line["before"], tokenizer.decode(said, skip_special_tokens=True)))
+        lengths.append(asked_as.input_ids.shape[1])
+    assert [ours for ours, _ in answers] == [theirs for _, theirs in answers]
+    assert answers[0][1].strip()
+    assert read_result(scored.folder)["cost"]["prompt_tokens_per_example"] == mean(lengths)
+    assert answers[0][1] in asked.stdout
 
 
 def test_a_file_of_test_examples_alone_is_enough(finished_run: Finished, tiny_data: Path, tmp_path: Path) -> None:
@@ -88,16 +129,19 @@ def test_shots_stand_before_each_prompt_the_same_for_all_and_never_from_test(
         (["run={empty}"], "run must be a finished run (result.json) or a model (config.json)"),
         (["run={run}", "data=sentimnet"], "data must be one of"),
         (["run={run}", "nmu_shots=1"], "did you mean num_shots?"),
+        (["run={run}", "model.chat=true"], "model.chat must be false, as in the run {run}, got true"),
+        (["run={model}", "model.chat=maybe"], "model.chat must be true or false or null, got maybe"),
+        (["run={model}", "model.chat=true"], "model.chat must be false for a tokenizer without a chat template"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(
-    finished_run: Finished, tmp_path: Path, arguments: list[str], sentence: str
+    finished_run: Finished, tiny_model: Path, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"run": finished_run.folder, "empty": tmp_path / "empty"}
+    places = {"run": finished_run.folder, "model": tiny_model, "empty": tmp_path / "empty"}
     done = finish([word.format(**places) for word in arguments], tmp_path, command="evaluate")
     assert done.code == 1
-    assert sentence in done.sentence
+    assert sentence.format(**places) in done.sentence
 
 
 def test_a_run_without_weights_is_refused(finished_run: Finished, tmp_path: Path) -> None:

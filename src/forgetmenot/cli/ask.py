@@ -6,7 +6,7 @@ forgetmenot ask run=outputs/runs/DATE/RUN prompt="Alba ate it. Who is named here
 import io
 from dataclasses import replace
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +16,7 @@ from forgetmenot.cli.wiring import base_module, data_for, load_adapted, trainer_
 from forgetmenot.config.build import build
 from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.settings import Question
-from forgetmenot.config.source import read_source
+from forgetmenot.config.source import chat_of, read_source
 from forgetmenot.data.examples import EncodedRun, ScoringSet, scoring_set
 from forgetmenot.data.mix import Mixing
 from forgetmenot.data.shots import read_shots
@@ -32,8 +32,8 @@ _ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 def run(config: DictConfig) -> None:
     """Prints the answers."""
     quiet_libraries()
-    question = build(config, Question, key="")
-    source = read_source(question.run, {})
+    question = build(OmegaConf.masked_copy(config, [key for key in config if key != "model"]), Question, key="")
+    source = read_source(question.run, {}, chat=chat_of(config))
     source.config.trainer.update(_ONE_PROCESS)
     setup = set_up(expand_retained(source.config))
     setup = replace(setup, targets=setup.targets[:1], mixing=Mixing.of_one(setup.mixing.name), replay=None)

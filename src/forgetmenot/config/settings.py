@@ -69,6 +69,13 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How `evaluate` and `ask` put prompts to a model: in its chat template or as they are; null takes the run's."""
+
+    chat: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Export:
     """What `export` merges, and where it writes to; conf/export.yaml holds the values."""
 

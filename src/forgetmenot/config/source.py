@@ -7,8 +7,10 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from forgetmenot.config.build import build
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import choices
+from forgetmenot.config.settings import Asking
 from forgetmenot.result import FILE_NAME
 
 
@@ -25,10 +27,11 @@ def is_run(path: str) -> bool:
     return (Path(path).expanduser() / FILE_NAME).is_file()
 
 
-def read_source(path: str, changes: Mapping[str, object], *, key: str = "run") -> Source:
+def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", chat: bool | None = None) -> Source:
     """Returns the run at `path`, or the model that a folder or hub id names; `changes` that are not None count more.
 
-    Raises ConfigError, naming the setting's `key`, where it is a run without its config.yaml, or an evaluation.
+    `chat` says whether a plain model is asked in its chat template. Raises ConfigError, naming the setting's `key`,
+    where it is a run without its config.yaml, one that read prompts otherwise, or an evaluation.
     """
     folder = Path(path).expanduser()
     if is_run(path) and not (folder / "config.yaml").is_file():
@@ -43,7 +46,17 @@ def read_source(path: str, changes: Mapping[str, object], *, key: str = "run") -
     for name, value in changes.items():
         if value is not None:
             config[name] = value
+    if chat is not None:
+        _ask_in_chat(config, chat, run=path if is_run(path) else None)
     return Source(config=config, folder=folder if is_run(path) else None)
+
+
+def _ask_in_chat(config: DictConfig, chat: bool, *, run: str | None) -> None:
+    """Sets whether a plain model gets its chat template; a run gets what it was tuned with."""
+    learned = config.model.get("chat", False)
+    if run is not None and chat != learned:
+        raise ConfigError(f"model.chat must be {str(learned).lower()}, as in the run {run}, got {str(chat).lower()}")
+    config.model.chat = chat
 
 
 def _of_run(folder: Path, *, key: str) -> DictConfig:
@@ -75,6 +88,11 @@ def _of_model(path: str) -> DictConfig:
     config.model.path, config.model.name = path, Path(path).name
     config.pop("hydra", None)
     return config
+
+
+def chat_of(config: DictConfig) -> bool | None:
+    """Returns `model.chat` as `evaluate` or `ask` was given it; None where it is left to the run."""
+    return build(config.get("model") or DictConfig({}), Asking, key="model").chat  # older evaluations lack the group
 
 
 def targets_of(data: DictConfig) -> list[DictConfig]:

@@ -1,7 +1,9 @@
 """Tiny models of real families with random weights, a tokenizer of words, and rows to feed them."""
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +81,13 @@ WIDE: Mapping[str, Mapping[str, int]] = {
 
 def tiny(family: str, *, seed: int = 0, sizes: Mapping[str, int] | None = None) -> PreTrainedModel:
     """Returns a random fp32 model of a few thousand parameters, not in training mode; `sizes` makes it wider."""
-    config = type(CONFIGS[family]).from_dict({**CONFIGS[family].to_dict(), **(sizes or {})})
+    return copy.deepcopy(_drawn(family, seed, tuple((sizes or {}).items())))
+
+
+@cache
+def _drawn(family: str, seed: int, sizes: tuple[tuple[str, int], ...]) -> PreTrainedModel:
+    """Returns the model that every other one of these values is a copy of: copies take half the time."""
+    config = type(CONFIGS[family]).from_dict({**CONFIGS[family].to_dict(), **dict(sizes)})
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -102,7 +110,14 @@ def packing(model: PreTrainedModel) -> PreTrainedModel:
 
 def facts_of(model: PreTrainedModel) -> ModelFacts:
     """Returns what the house knows of `model`."""
-    return read_facts(model_at("nowhere"), model.config)
+    config = model.config
+    return _facts(type(config), json.dumps(config.to_dict()), config._attn_implementation)
+
+
+@cache
+def _facts(kind: type[PretrainedConfig], settings: str, attention: str | None) -> ModelFacts:
+    """Returns the facts of a config, for which an empty model is tried out, once."""
+    return read_facts(model_at("nowhere"), kind.from_dict(json.loads(settings), attn_implementation=attention))
 
 
 def collator_of(model: PreTrainedModel, *, virtual_tokens: int = 0, packs: bool = False) -> Collator:

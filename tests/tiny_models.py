@@ -18,6 +18,7 @@ from transformers import (
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -58,6 +59,7 @@ CONFIGS: Mapping[str, PretrainedConfig] = {
         **_SPECIAL, **_SIZES, head_dim=8, final_logit_softcapping=2.0, attn_logit_softcapping=1.0, sliding_window=4
     ),
     "gemma3": Gemma3TextConfig(**_SPECIAL, **_SIZES, head_dim=8, sliding_window=4),
+    "phi3": Phi3Config(**_SPECIAL, **_SIZES, original_max_position_embeddings=64),
     "t5": T5Config(
         vocab_size=VOCAB, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD, d_model=16, d_kv=8, d_ff=24,
         num_layers=2, num_heads=2, dropout_rate=0.0, initializer_factor=1.0,

@@ -17,7 +17,7 @@ from forgetmenot.method.bottleneck import Bottleneck
 class TestBottleneck(MethodContract):
     """Adapters behind both kinds of sub-layers keep the contract."""
 
-    families = (*FAMILIES, pytest.param("bart", marks=pytest.mark.slow))
+    families = (*FAMILIES, *(pytest.param(family, marks=pytest.mark.slow) for family in ("bart", "phi3")))
     loads_plainly = False
 
     def method(self) -> Bottleneck:

@@ -17,6 +17,7 @@ ENDS = {
     "gemma2": ("model.layers.1.", LLAMA),
     "gpt2": ("transformer.h.1.", ["attn.c_proj attention", "mlp.c_proj feed_forward"]),
     "bart": ("model.decoder.layers.1.", BART),
+    "phi3": ("model.layers.1.", LLAMA),
     "t5": ("decoder.block.1.", T5),
 }
 

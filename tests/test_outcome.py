@@ -142,6 +142,7 @@ def test_metrics_have_the_names_of_the_design(result: RunResult) -> None:
     result.cost = {"train_seconds": 2.0, "train_tokens": 10, "train_tokens_per_second": None}
     named = metrics(result)
     assert named["before/mood/accuracy"] == 0.25 and named["after/mood/accuracy"] == 0.75
+    assert "gain/mean" not in named, "of one target it is its own"
     assert named["gain/mood"] == 0.5 and named["forgetting/names"] == 0.25 and named["forgetting/mean"] == 0.25
     assert named["cost/train_seconds"] == 2.0 and "cost/train_tokens_per_second" not in named
 
@@ -167,6 +168,11 @@ def test_of_several_targets_each_has_its_gain_and_the_mean_is_over_those_that_an
     assert result.gain == {"mood": 0.5, "names": -0.25, "text": -0.5}
     assert result.gain_ci is not None and set(result.gain_ci) == set(result.gain)
     assert result.forgetting is not None and set(result.forgetting["tasks"]) == {"party"}
+    low, high = result.gain_mean_ci or (1.0, 0.0)
+    widest = max(upper - lower for lower, upper in (result.gain_ci["mood"], result.gain_ci["names"]))
+    assert low < 0.125 < high and high - low < widest, "of two test sets the mean is surer than of one"
+    logged = metrics(result)
+    assert [logged[f"gain/mean{end}"] for end in ("", "/low", "/high")] == [0.125, low, high]
     assert (result.gain_mean, result.after_mean) == (0.125, 0.625), "of mood and names: a loss has no mean with them"
     validation = {"val/mean": 0.4, "val/names/accuracy": 0.3}
     named = ["gain", "val.mean", "val.names.accuracy", "after.mean", "after.text.loss"]

@@ -106,6 +106,16 @@ def test_a_file_that_is_no_result_of_this_version_is_refused(tmp_path: Path, tex
         RunResult.read(tmp_path)
 
 
+def test_a_result_from_before_the_mean_gain_was_written_has_it_when_it_is_read(tmp_path: Path) -> None:
+    older = {
+        "schema_version": 1, "tasks": {"mood": {"role": "target", "metric": "accuracy"}}, "gain": {"mood": 0.5},
+        "gain_ci": {"mood": [0.4, 0.7]},
+    }  # fmt: skip
+    (tmp_path / FILE_NAME).write_text(json.dumps(older))
+    result = RunResult.read(tmp_path)
+    assert (result.gain_mean, result.gain_mean_ci) == (0.5, [0.4, 0.7])
+
+
 def test_keys_of_a_later_version_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text('{"schema_version": 1, "name": "a", "later": 1}')
     assert RunResult.read(tmp_path).name == "a"

@@ -20,6 +20,7 @@ from forgetmenot.forgetting import (
     counts,
     improvement,
     mean_forgetting,
+    mean_over_targets,
     reason_not_counted,
 )
 from forgetmenot.metric import CHOICE_NAME, DIVERGENCE
@@ -68,13 +69,20 @@ def record_scores(
     lost = {name: 0.0 - better[name] for name in retained}  # 0.0 - 0.0 is 0.0, and -0.0 reads oddly
     lost_R = {name: 0.0 - better_R[name] for name in retained}
     mean_R = mean_forgetting(lost_R, reasons)
-    result.gain = {name: better[name] for name in targets}
-    result.gain_ci = {name: interval(better_R[name]) for name in targets}
+    _record_gain(result, {name: better[name] for name in targets}, {name: better_R[name] for name in targets})
     result.forgetting = {"tasks": lost, "mean": mean_forgetting(lost, reasons)}
     result.forgetting_ci = {
         "tasks": {name: interval(values_R) for name, values_R in lost_R.items()},
         "mean": None if mean_R is None else interval(mean_R),
     }
+
+
+def _record_gain(result: RunResult, gain: Scores, gain_R: Mapping[str, np.ndarray]) -> None:
+    """Fills what each target gained, and the mean over them: test sets of several are resampled each by itself."""
+    metrics = {name: task["metric"] for name, task in result.targets.items()}
+    result.gain, result.gain_mean = gain, mean_over_targets(gain, metrics)
+    result.gain_ci = {name: interval(values_R) for name, values_R in gain_R.items()}
+    result.gain_mean_ci = interval(mean_over_targets(gain_R, metrics))
 
 
 def record_drift(
@@ -228,6 +236,7 @@ def metrics(result: RunResult) -> dict[str, float]:
         for when in ("before", "after"):
             named |= {f"{when}/{task}/{name}": value for name, value in (facts[when] or {}).items()}
     named |= {f"gain/{task}": value for task, value in (result.gain or {}).items()}
+    named["gain/mean"] = result.gain_mean if _has_several(result) else None
     forgetting = result.forgetting or {"tasks": {}, "mean": None}
     named |= {f"forgetting/{task}": value for task, value in forgetting["tasks"].items()}
     named["forgetting/mean"] = forgetting["mean"]
@@ -241,9 +250,16 @@ def metrics(result: RunResult) -> dict[str, float]:
     return {name: value for name, value in named.items() if value is not None and math.isfinite(value)}
 
 
+def _has_several(result: RunResult) -> bool:
+    """Tells whether there are several targets, whose mean is a figure of its own."""
+    return len(result.gain or {}) > 1
+
+
 def _intervals(result: RunResult) -> dict[str, Interval]:
     """Returns the ends of the intervals of gain, forgetting and each task's own metric, by the name of the figure."""
     ends = {f"gain/{task}": interval for task, interval in (result.gain_ci or {}).items()}
+    if result.gain_mean_ci is not None and _has_several(result):
+        ends["gain/mean"] = result.gain_mean_ci
     forgotten = result.forgetting_ci or {"tasks": {}, "mean": None}
     ends |= {f"forgetting/{task}": interval for task, interval in forgotten["tasks"].items()}
     if forgotten["mean"] is not None:

@@ -156,6 +156,9 @@ class RunResult:
     tasks: dict[str, TaskSection] | None = None
     gain: Scores | None = None
     gain_ci: dict[str, Interval] | None = None
+    gain_mean: float | None = None
+    """How much better the targets became, in the mean; of one target its own gain."""
+    gain_mean_ci: Interval | None = None
     forgetting: ForgettingSection | None = None
     forgetting_ci: ForgettingIntervals | None = None
     drift: DriftSection | None = None
@@ -179,11 +182,6 @@ class RunResult:
         after = {name: task["after"][task["metric"]] for name, task in self.targets.items() if task["after"]}
         return self.mean_over_targets(after)
 
-    @property
-    def gain_mean(self) -> float | None:
-        """How much better the targets became, in the mean."""
-        return self.mean_over_targets(self.gain or {})
-
     def write(self, folder: Path) -> None:
         """Writes result.json whole or not at all."""
         text = json.dumps(_finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
@@ -200,7 +198,16 @@ class RunResult:
         if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(f"{file} must be a result of schema_version {SCHEMA_VERSION}")
         known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        result = cls(**{key: value for key, value in values.items() if key in known})
+        if "gain_mean" not in values:
+            result._fill_mean_gain()
+        return result
+
+    def _fill_mean_gain(self) -> None:
+        """Fills what older files lack; the interval of several targets' mean follows from answers, not from theirs."""
+        self.gain_mean = self.mean_over_targets(self.gain or {})
+        if self.gain_ci is not None and len(self.gain_ci) == 1:
+            (self.gain_mean_ci,) = self.gain_ci.values()
 
 
 def write_whole(file: Path, text: str) -> None:

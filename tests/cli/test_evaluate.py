@@ -21,7 +21,18 @@ def evaluated(finished_run: Finished, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_on_the_runs_own_tasks_it_repeats_the_runs_numbers(finished_run: Finished, evaluated: Finished) -> None:
     before, after = read_result(finished_run.folder), read_result(evaluated.folder)
-    for key in ("tasks", "gain", "gain_ci", "forgetting", "forgetting_ci", "drift", "model", "method"):
+    for key in (
+        "tasks",
+        "gain",
+        "gain_ci",
+        "gain_mean",
+        "gain_mean_ci",
+        "forgetting",
+        "forgetting_ci",
+        "drift",
+        "model",
+        "method",
+    ):
         assert after[key] == before[key], key
     for file in (finished_run.folder / "predictions").iterdir():
         assert read_lines(evaluated.folder / "predictions" / file.name) == read_lines(file)

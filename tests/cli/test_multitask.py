@@ -29,6 +29,14 @@ def test_every_target_has_its_gain_and_none_is_retained(both: Finished) -> None:
     assert result["forgetting"] == {"tasks": {}, "mean": None}
 
 
+def test_the_mean_gain_is_written_and_logged_with_its_interval(both: Finished) -> None:
+    result = read_result(both.folder)
+    (line,) = (line for line in read_lines(both.folder / "metrics.jsonl") if "gain/mean" in line)
+    low, high = result["gain_mean_ci"]  # type: ignore[misc]
+    assert low <= result["gain_mean"] <= high  # type: ignore[operator]
+    assert [line[f"gain/mean{end}"] for end in ("", "/low", "/high")] == [result["gain_mean"], low, high]
+
+
 def test_the_data_section_is_of_all_targets_and_tells_their_shares(both: Finished) -> None:
     data = read_result(both.folder)["data"]
     assert isinstance(data, dict)

@@ -28,8 +28,8 @@ def test_a_result_has_every_key_of_the_schema(finished_run: Finished) -> None:
     result = read_result(finished_run.folder)
     assert list(result) == [
         "schema_version", "status", "error", "name", "overrides", "seed", "started", "seconds", "model", "hardware",
-        "reused", "method", "data", "cost", "tasks", "gain", "gain_ci", "forgetting", "forgetting_ci",
-        "drift", "versions", "git_commit",
+        "reused", "method", "data", "cost", "tasks", "gain", "gain_ci", "gain_mean", "gain_mean_ci",
+        "forgetting", "forgetting_ci", "drift", "versions", "git_commit",
     ]  # fmt: skip
     assert (result["schema_version"], result["status"], result["error"]) == (1, "complete", None)
     assert result["name"] == finished_run.folder.name

@@ -42,7 +42,16 @@ def test_a_dot_stands_at_the_means_over_seeds_with_their_spread(tmp_path: Path) 
 
 def test_one_seed_has_its_interval_for_bars(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "method=lora")
-    change(tmp_path / "a", gain_ci={"mood": (0.4, 0.7)})
+    change(tmp_path / "a", gain_mean_ci=(0.4, 0.7))
+    chart = pareto(groups(tmp_path))
+    assert chart is not None
+    bars = chart.figure["data"][1]["error_y"]
+    assert bars["array"] == [pytest.approx(0.2)] and bars["arrayminus"] == [pytest.approx(0.1)]
+
+
+def test_one_seed_on_several_targets_has_the_interval_of_their_mean_for_bars(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "method=lora")
+    change(tmp_path / "a", gain_ci={"mood": (0.1, 0.9), "party": (0.2, 0.8)}, gain_mean_ci=(0.4, 0.7))
     chart = pareto(groups(tmp_path))
     assert chart is not None
     bars = chart.figure["data"][0]["error_y"]

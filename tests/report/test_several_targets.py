@@ -31,9 +31,18 @@ def _both(folder: Path, *, seed: int = 0) -> Path:
     }  # fmt: skip
     result.tasks |= {"party": party, "story": story}
     result.gain |= {"party": 0.1, "story": 2.0}
+    result.gain_mean = 0.3  # of 0.5 and 0.1
     result.write(folder)
     lines = [{"step": step, "val/mean": 0.1 * step, "val/mood/accuracy": 1.0} for step in (1, 2, 3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def _before_the_mean_was_written(folder: Path) -> Path:
+    """Turns a run's result into an older one, which has no mean gain."""
+    values = json.loads((folder / "result.json").read_text())
+    older = {key: value for key, value in values.items() if not key.startswith("gain_mean")}
+    (folder / "result.json").write_text(json.dumps(older))
     return folder
 
 
@@ -48,7 +57,7 @@ def _printed(table: Table) -> str:
 
 
 def test_one_figure_for_all_is_the_mean_over_those_that_answer(tmp_path: Path) -> None:
-    (group,) = _groups(_both(tmp_path / "a"))
+    (group,) = _groups(_before_the_mean_was_written(_both(tmp_path / "a")))
     assert [round(value, 6) for value in group.values(gain)] == [0.3], "of 0.5 and 0.1: a loss has no mean with them"
     chart = pareto([group])
     assert chart is not None
@@ -68,9 +77,10 @@ def test_runs_on_one_target_have_no_column_more(tmp_path: Path) -> None:
 
 
 def test_the_table_of_a_run_ends_with_the_mean_gain(tmp_path: Path) -> None:
-    text = _printed(result_table(RunResult.read(_both(tmp_path / "a"))))
-    (row,) = (line for line in text.splitlines() if "mean gain" in line)
-    assert "+0.300" in row
+    result = RunResult.read(_both(tmp_path / "a"))
+    result.gain_mean_ci = (0.21, 0.4)
+    (row,) = (line for line in _printed(result_table(result)).splitlines() if "mean gain" in line)
+    assert "+0.300" in row and "0.21–0.40" in row
 
 
 def test_learning_curves_follow_the_mean_over_the_targets(tmp_path: Path) -> None:
@@ -113,6 +123,7 @@ def test_a_task_that_one_learned_and_another_kept_is_marked_for_each_by_itself(t
         result = RunResult.read(folder)
         assert result.gain is not None
         result.gain |= {"party": gained}
+        result.gain_mean = (0.5 + gained) / 2
         result.write(folder)
         settings = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / "config.yaml").write_text(yaml.safe_dump({**settings, "batch_size": gained}))

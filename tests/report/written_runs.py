@@ -39,6 +39,7 @@ def write_run(folder: Path, *settings: str, seed: int = 0, after: float = 0.8, s
             },
         },
         gain={"mood": after - 0.3},
+        gain_mean=after - 0.3,
         forgetting={"tasks": {"names": 0.5}, "mean": 0.5},
     ).write(folder)  # fmt: skip
     keys = dict(word.split("=") for word in settings)

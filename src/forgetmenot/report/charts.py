@@ -196,8 +196,8 @@ def _error(group: Group, read: Callable[[RunResult], float | None], name: str) -
         return {"type": "data", "array": [stdev(values)]}
     result = group.runs[0].result
     ends: Interval | None = None
-    if name == "gain" and result.gain_ci and len(result.gain_ci) == 1:
-        ends = next(iter(result.gain_ci.values()))
+    if name == "gain":
+        ends = result.gain_mean_ci
     if name == "forgetting" and result.forgetting_ci:
         ends = result.forgetting_ci["mean"]
     if ends is None or not values:

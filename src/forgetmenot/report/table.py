@@ -56,7 +56,7 @@ def result_table(result: RunResult) -> Table:
         )
     table.add_section()
     if len(gain) > 1:
-        table.add_row("mean gain", "", "", "", _number(result.gain_mean, "+.3f"))
+        table.add_row("mean gain", "", "", "", _number(result.gain_mean, "+.3f"), "", _interval(result.gain_mean_ci))
     if result.forgetting is not None:
         mean, ends = forgetting["mean"], result.forgetting_ci["mean"] if result.forgetting_ci else None
         told = _number(mean, "+.3f") or "none counts"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from written_runs import write_run
 
 from forgetmenot.report.runs import Group, find_runs, group_runs
@@ -62,6 +63,36 @@ def test_seeds_that_differ_widen_the_interval(tmp_path: Path) -> None:
     steady, shaky = (difference(found[name], found["other"], task="mood") for name in ("steady", "shaky"))
     assert steady is not None and shaky is not None
     assert shaky[1] - shaky[0] > 1.3 * (steady[1] - steady[0])
+
+
+BEST, AVERAGE = ({"rouge_of_several": each} for each in ("best", "average"))
+
+
+@pytest.mark.parametrize(
+    ("data", "task", "expected"),
+    [
+        ({**AVERAGE, "name": "mood", "retained": [{"name": "names", **BEST}]}, "mood", 0.5),
+        ({**AVERAGE, "name": "mood", "retained": [{"name": "names", **BEST}]}, "names", 1.0),
+        ({**BEST, "name": "mood", "retained": [{"name": "names", **AVERAGE}]}, "names", 0.5),
+        ({"name": "both", "tasks": [{"name": "mood", **AVERAGE}], "retained": []}, "mood", 0.5),
+    ],
+)
+def test_each_task_is_scored_over_several_references_as_it_says_itself(
+    tmp_path: Path, data: dict[str, object], task: str, expected: float
+) -> None:
+    for method, said in (("lora", "Ada"), ("full", "nobody")):
+        folder = tmp_path / method
+        write_run(folder, f"method={method}")
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump({**settings, "data": data}))
+        result = json.loads((folder / "result.json").read_text())
+        result["tasks"][task]["metric"] = "rouge1_fmeasure"
+        (folder / "result.json").write_text(json.dumps(result))
+        line = {"prompt": "?", "references": ["Ada", "Eve"], "before": "", "after": said}
+        (folder / "predictions" / f"{task}.jsonl").write_text(f"{json.dumps(line)}\n" * 3)
+    found = groups(tmp_path)
+
+    assert difference(found["lora"], found["full"], task=task) == (expected, expected)
 
 
 def test_nothing_is_said_of_runs_that_were_asked_other_prompts_or_left_no_answers(tmp_path: Path) -> None:

@@ -47,7 +47,14 @@ def _answered(run: Run, task: str) -> _Answered | None:
     section, file = (run.result.tasks or {}).get(task), run.folder / "predictions" / f"{task}.jsonl"
     if section is None or section["metric"] not in ANSWER_NAMES or not file.is_file():
         return None
-    return _scored(file, section["metric"], dict(run.settings).get("data.rouge_of_several") == "average")
+    return _scored(file, section["metric"], _averages(run, task))
+
+
+def _averages(run: Run, task: str) -> bool:
+    """Tells whether a run scores a task, one of several targets, a retained or its one, by the mean over references."""
+    settings = dict(run.settings)
+    keys = (f"data.{place}rouge_of_several" for place in (f"tasks.{task}.", f"retained.{task}.", ""))
+    return next((settings[key] for key in keys if key in settings), None) == "average"
 
 
 @cache

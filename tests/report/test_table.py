@@ -70,6 +70,25 @@ def test_a_task_that_does_not_count_says_why() -> None:
     assert (row[0], row[-2:]) == ("text, loss only", ["+0.080", ""])
 
 
+def test_what_is_zero_by_construction_is_told_below_and_breaks_no_row_of_a_narrow_terminal() -> None:
+    result = _result()
+    assert result.tasks is not None and result.forgetting is not None
+    result.tasks["fact_or_opinion"] = {**result.tasks["names"]}
+    for name in ("names", "fact_or_opinion"):
+        result.tasks[name]["reason"] = "zero by construction"
+        result.forgetting["tasks"][name] = 0.0
+    result.forgetting_ci = {"tasks": dict.fromkeys(result.forgetting["tasks"], (-0.05, 0.05)), "mean": (-0.05, 0.05)}
+    result.gain_ci = {"mood": (0.4, 0.5)}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(result_table(result))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert _row(text, "fact_or_opinion")[:2] == ["fact_or_opinion", "accuracy"]
+    assert _row(text, "names")[-2:] == ["+0.000", "-0.05–0.05"]
+    assert text.splitlines()[-1].strip() == "zero by construction: names, fact_or_opinion"
+    assert all(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
+
+
 def test_every_difference_has_its_interval_where_the_file_has_it() -> None:
     result = _result()
     result.gain_ci = {"mood": (0.4, 0.5)}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from forgetmenot.forgetting import BY_CONSTRUCTION
 from forgetmenot.result import Interval, RunResult
 
 
@@ -32,19 +33,23 @@ def result_table(result: RunResult) -> Table:
     """Returns one row a task; gain counts what became better, forgetting what became worse.
 
     The 95% interval is that of the gain or of the forgetting; where there is one model alone, of its score. Behind the
-    name of a task that does not count stands why.
+    name of a task that does not count stands why; what is zero by construction is told below, where there is room.
     """
     assert result.tasks is not None and result.data is not None
     model = result.method["name"] if result.method else result.model["name"] if result.model else ""
-    table = Table(title=f"{model} on {result.data['name']}", pad_edge=False)  # fits a terminal of 80 columns
+    title = f"{model} on {result.data['name']}"
+    table = Table(title=title, pad_edge=False, caption_justify="left")  # fits a terminal of 80 columns
     for heading in ("task", "metric"):
         table.add_column(heading)
     for heading in ("before", "after", "gain", "forgetting", "95%"):
         table.add_column(heading, justify="right")
     gain, forgetting = result.gain or {}, result.forgetting or {"tasks": {}, "mean": None}
     intervals = _intervals(result)
+    still = [name for name, task in result.tasks.items() if task.get("reason") == BY_CONSTRUCTION]
+    table.caption = f"{BY_CONSTRUCTION}: {', '.join(still)}" if still else None
     for name, task in result.tasks.items():
-        metric, after, reason = task["metric"], task["after"], task.get("reason")
+        metric, after = task["metric"], task["after"]
+        reason = None if name in still else task.get("reason")
         table.add_row(
             f"{name}, {reason}" if reason else name,
             metric,

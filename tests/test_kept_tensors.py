@@ -1,10 +1,13 @@
 """Tensors are made once for the same facts, and anew for others or where the file is damaged."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from forgetmenot import kept_tensors
 from forgetmenot.kept_tensors import Tensors, made_once
 
 
@@ -44,6 +47,37 @@ def test_nothing_unfinished_is_left_behind(tmp_path: Path) -> None:
     made_once(tmp_path, {"seed": 1}, make=make)
 
     assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]
+
+
+def test_where_room_ends_what_was_used_longest_ago_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (1, 2):
+        made_once(tmp_path, {"seed": seed}, make=make)
+    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    monkeypatch.setattr(kept_tensors, "_ROOM", size)
+    for age, file in enumerate(tmp_path.iterdir()):
+        os.utime(file, (1000 + age, 1000 + age))
+    made_once(tmp_path, {"seed": 1}, make=refuse)  # used now, so the other one goes
+
+    made_once(tmp_path, {"seed": 3}, make=make)
+
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= size
+    assert [made_once(tmp_path, {"seed": seed}, make=make)[1] for seed in (1, 3, 2)] == [True, True, False]
+
+
+def test_the_newest_stays_however_large_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_tensors, "_ROOM", 1)
+    for seed in (1, 2):
+        made_once(tmp_path, {"seed": seed}, make=make)
+    assert made_once(tmp_path, {"seed": 2}, make=refuse)[1] is True
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_run_left_unfinished_is_removed_a_day_later(tmp_path: Path) -> None:
+    for name, age in ((".old.safetensors.x", 2 * 24 * 3600), (".new.safetensors.y", 60)):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (time.time() - age, time.time() - age))
+    made_once(tmp_path, {"seed": 1}, make=make)
+    assert {file.name for file in tmp_path.iterdir() if file.name.startswith(".")} == {".new.safetensors.y"}
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning_and_no_run(tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
-"""Keeps tensors that took long to make, under a key of all that they depend on, so that they are made once."""
+"""Keeps tensors that took long to make, under a key of all that they depend on, so that they are made once.
+
+A folder of them takes a bounded place: what was used longest ago goes.
+"""
 
 import hashlib
 import json
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -14,17 +19,30 @@ from safetensors.torch import load_file, save_file
 from forgetmenot.regularizer.base import Tensors
 
 _UNREADABLE = (OSError, SafetensorError)
+_SUFFIX = ".safetensors"
+_ROOM = (
+    16 * 2**30
+)  # bytes that a folder may take: the Fishers of four bases of 1 B weights, or of hundreds of small ones
+_ABANDONED = 24 * 3600  # seconds after which nobody writes an unfinished file any more
 
 
 def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], Tensors]) -> tuple[Tensors, bool]:
-    """Returns what `make` made of `facts`, now or earlier, and whether it was earlier; new tensors are kept whole."""
-    file = folder / f"{_key(facts)}.safetensors"
+    """Returns what `make` made of `facts`, now or earlier, and whether it was earlier; new tensors are kept whole.
+
+    Where the folder then takes more than 16 GiB, what was used longest ago is removed; the newest stays, however large.
+    """
+    file = folder / f"{_key(facts)}{_SUFFIX}"
     try:
-        return load_file(file), True
+        found = load_file(file)
     except _UNREADABLE:
         made = make()
+    else:
+        with suppress(OSError):  # the cache may be another's, to be read alone
+            os.utime(file)
+        return found, True
     try:
         _write(file, made)
+        _make_room(folder, newest=file)
     except OSError as error:
         warnings.warn(f"{folder.name} cannot be kept in {folder}, so each run makes it anew ({error})", stacklevel=2)
     return made, False
@@ -32,6 +50,21 @@ def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], T
 
 def _key(facts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _make_room(folder: Path, *, newest: Path) -> None:
+    """Removes what was used longest ago until the rest takes at most `_ROOM`, and what a killed run left unfinished."""
+    places = {}
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # another run makes room, too
+            places[file] = file.stat()
+    taken = 0
+    for file in sorted(places, key=lambda file: (file != newest, -places[file].st_mtime)):
+        unfinished = file.suffix != _SUFFIX
+        taken += 0 if unfinished else places[file].st_size
+        old = time.time() - places[file].st_mtime > _ABANDONED if unfinished else taken > _ROOM
+        if file != newest and old:
+            file.unlink(missing_ok=True)
 
 
 def _write(file: Path, tensors: Tensors) -> None:

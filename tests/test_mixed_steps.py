@@ -1,7 +1,8 @@
 """Steps of several tasks: the same on any number of ranks, and each task's loss is exact."""
 
-import math
+import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from forgetmenot.data.plan import Plan
 from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded, Step
 from forgetmenot.datamodule import AdaptationData
+from forgetmenot.loggers import JsonlLogger
 from forgetmenot.loss import loss_sum, loss_sums
 from forgetmenot.method.full import Full
 
@@ -127,5 +129,19 @@ def test_each_task_is_logged_with_its_exact_mean_over_all_micro_batches() -> Non
         if sum(counts):
             assert told[f"train/{task.name}/loss"] == pytest.approx(sum(nats) / sum(counts), rel=1e-4)
         else:
-            assert math.isnan(told[f"train/{task.name}/loss"])
+            assert f"train/{task.name}/loss" not in told
     assert told["train/replayed_tokens"] == sum(task.num_tokens for task in step.tasks if task.replayed)
+
+
+def test_a_step_logs_the_loss_of_the_tasks_that_it_has_and_of_no_other(tmp_path: Path) -> None:
+    steps = [data().step(number) for number in range(4)]
+    present = [{task.name for task in step.tasks if task.supervised_tokens} for step in steps]
+    assert len(set(map(frozenset, present))) > 1, "else a loss of an earlier step would not show"
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+
+    fit(module_of(Full(name="full", lr=LR).apply(tiny("llama")), "llama", total_steps=4), steps, loggers=[logger])
+
+    lines = [json.loads(line) for line in logger.file.read_text().splitlines()]
+    of_tasks = [{key.split("/")[1] for key in line if key.count("/") == 2} for line in lines]
+    assert of_tasks == present
+    assert all(value is not None for line in lines for value in line.values())

@@ -102,8 +102,8 @@ class AdaptationModule(LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        self.log_dict({"train/loss": loss, "train/lr": lr, "train/tokens": float(step.num_tokens)})
-        self.log_dict({**step.logged(shares), **penalties})
+        told = {"train/loss": loss, "train/lr": lr, "train/tokens": float(step.num_tokens)}
+        self._log_step({**told, **step.logged(shares), **penalties})
 
     def on_validation_epoch_end(self) -> None:
         """Forgets keys and values, which other weights would not have."""
@@ -170,6 +170,13 @@ class AdaptationModule(LightningModule):
         if batch.task not in self._prefixes:
             self._prefixes[batch.task] = Prefix.of(self.model, batch.prefix)
         return self._prefixes[batch.task]
+
+    def _log_step(self, values: Mapping[str, float]) -> None:
+        """Logs what this step has; Lightning alone would tell what an earlier one had beside it once more."""
+        results = self.trainer._results
+        assert results is not None, "a step is taken within a loop"
+        results.reset(metrics=False, fx="training_step")
+        self.log_dict(values)
 
     def _stepping(self) -> tuple[Optimization, LightningOptimizer, LRScheduler]:
         """Returns what configure_optimizers chose, as Lightning wraps it."""

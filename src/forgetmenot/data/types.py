@@ -3,7 +3,6 @@
 Shapes: B rows, T positions, S positions of a decoder.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -157,13 +156,14 @@ class Step:
     def logged(self, shares: Sequence[float]) -> dict[str, float]:
         """Returns what is logged of each task, where there are several: its own mean loss in nats a token.
 
-        `shares` are their shares of the step's mean loss. A task that the step has nothing of has no loss: NaN.
+        `shares` are their shares of the step's mean loss. A task that the step has nothing of has no loss.
         """
         if not self.tasks:
             return {}
         values = {
-            f"train/{task.name}/loss": share * self.supervised_tokens / (task.supervised_tokens or math.nan)
+            f"train/{task.name}/loss": share * self.supervised_tokens / task.supervised_tokens
             for task, share in zip(self.tasks, shares, strict=True)
+            if task.supervised_tokens
         }
         replayed = [task for task in self.tasks if task.replayed]
         tokens = {"train/replayed_tokens": float(sum(task.num_tokens for task in replayed))} if replayed else {}

@@ -116,7 +116,8 @@ def test_what_is_unchanged_by_construction_says_so_and_counts_where_the_base_can
         "tasks": {"names": (0.0, 0.0), "party": (0.0, 0.0), "text": (0.0, 0.0)},
         "mean": (0.0, 0.0),
     }
-    assert result.drift == {"kl": {"names": 0.0, "party": 0.0, "text": 0.0}, "weights": 0.0}
+    assert result.drift is not None and result.drift["weights"] == 0.0
+    assert result.drift["kl"] == {"names": 0.0, "party": 0.0, "text": 0.0}
 
 
 def test_a_mean_over_nothing_is_none_and_not_zero() -> None:
@@ -247,7 +248,7 @@ def test_drift_is_recorded_for_retained_tasks_and_is_no_score() -> None:
     after = dict(AFTER)
     for name in ("names", "party", "text"):
         scores = AFTER[name].scores
-        column = np.full((NUM_EXAMPLES, 1), 0.25)
+        column = np.linspace(0.0, 0.5, NUM_EXAMPLES)[:, None]
         wider = ExampleScores(
             names=(*scores.names, "kl"),
             sums_NS=np.hstack([scores.sums_NS, column]),
@@ -259,7 +260,12 @@ def test_drift_is_recorded_for_retained_tasks_and_is_no_score() -> None:
     record_scores(result, TESTS, before=BEFORE, after=after)
     record_drift(result, TESTS, after=after, weights=0.125)
 
-    assert result.drift == {"kl": {"names": 0.25, "party": 0.25, "text": 0.25}, "weights": 0.125}
+    assert result.drift is not None and result.drift["weights"] == 0.125
+    assert result.drift["kl"] == pytest.approx({"names": 0.25, "party": 0.25, "text": 0.25})
+    low, high = result.drift["kl_ci"]["names"]
+    assert 0.0 < low < 0.25 < high < 0.5
     assert result.tasks is not None
     assert all("kl" not in task["after"] and "kl" not in task["ci"]["after"] for task in result.tasks.values())
-    assert metrics(result)["drift/kl/names"] == 0.25 and metrics(result)["drift/weights"] == 0.125
+    logged = metrics(result)
+    assert logged["drift/kl/names"] == pytest.approx(0.25) and logged["drift/weights"] == 0.125
+    assert (logged["drift/kl/names/low"], logged["drift/kl/names/high"]) == (low, high)

@@ -57,7 +57,7 @@ def record_scores(
     models = [before] if after is None else [before, after]
     scores = {data.task.name: [model[data.task.name].scores for model in models] for data in tests}
     points = {name: [each.totals for each in both] for name, both in scores.items()}
-    draws = {name: resampled(both, seed=(0, zlib.crc32(name.encode()))) for name, both in scores.items()}
+    draws = {name: resampled(both, seed=_seed(name)) for name, both in scores.items()}
     result.tasks = {data.task.name: _task_section(data, points, draws) for data in tests}
     reasons = {data.task.name: _reason(data, before[data.task.name]) for data in tests if data.role == "retained"}
     reasons |= {name: BY_CONSTRUCTION for name in reasons if reasons[name] is None and name in unchanged}
@@ -89,8 +89,18 @@ def record_drift(
     result: RunResult, tests: Sequence[ScoringSet], *, after: Mapping[str, Measured], weights: float
 ) -> None:
     """Fills drift: how far the adapted model is from its base on every retained task, and in its weights."""
-    totals = {data.task.name: after[data.task.name].scores.totals for data in tests if data.role == "retained"}
-    result.drift = {"kl": {name: scores[DIVERGENCE] for name, scores in totals.items()}, "weights": weights}
+    scores = {data.task.name: after[data.task.name].scores for data in tests if data.role == "retained"}
+    draws = {name: resampled([of_task], seed=_seed(name))[0] for name, of_task in scores.items()}
+    result.drift = {
+        "kl": {name: of_task.totals[DIVERGENCE] for name, of_task in scores.items()},
+        "kl_ci": {name: interval(draw[DIVERGENCE]) for name, draw in draws.items()},
+        "weights": weights,
+    }
+
+
+def _seed(task: str) -> tuple[int, int]:
+    """Returns what draws a task's test examples, the same for every score of every run."""
+    return 0, zlib.crc32(task.encode())
 
 
 def _task_section(
@@ -262,6 +272,7 @@ def _intervals(result: RunResult) -> dict[str, Interval]:
         ends["gain/mean"] = result.gain_mean_ci
     forgotten = result.forgetting_ci or {"tasks": {}, "mean": None}
     ends |= {f"forgetting/{task}": interval for task, interval in forgotten["tasks"].items()}
+    ends |= {f"drift/kl/{task}": interval for task, interval in (result.drift or {}).get("kl_ci", {}).items()}
     if forgotten["mean"] is not None:
         ends["forgetting/mean"] = forgotten["mean"]
     for task, section in (result.tasks or {}).items():

@@ -127,11 +127,12 @@ class ForgettingIntervals(TypedDict):
 class DriftSection(TypedDict):
     """How far the model moved from its base, in answers and in weights.
 
-    `kl` is KL(base, adapted) in nats a token over each retained task; `weights` the distance of all weights over the
-    base's norm.
+    `kl` is KL(base, adapted) in nats a token over each retained task, with its interval (not in files written before
+    they were known); `weights` the distance of all weights over the base's norm.
     """
 
     kl: Scores
+    kl_ci: NotRequired[dict[str, Interval]]
     weights: float
 
 

@@ -53,7 +53,8 @@ def test_retained_tasks_are_zero_by_construction_and_not_run_again(prompted: Fin
     result = read_result(prompted.folder)
     kept = result["tasks"]["kept"]
     assert kept["after"] == kept["before"]
-    assert result["forgetting"]["tasks"] == {"kept": 0.0} and result["drift"] == {"kl": {"kept": 0.0}, "weights": 0.0}
+    assert result["forgetting"]["tasks"] == {"kept": 0.0}
+    assert result["drift"] == {"kl": {"kept": 0.0}, "kl_ci": {"kept": [0.0, 0.0]}, "weights": 0.0}
     assert kept["reason"] in ("zero by construction", "base cannot do it")
     assert kept["counted"] == (kept["reason"] == "zero by construction")
     lines = read_lines(prompted.folder / "predictions" / "kept.jsonl")

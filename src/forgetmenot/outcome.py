@@ -272,7 +272,8 @@ def _intervals(result: RunResult) -> dict[str, Interval]:
         ends["gain/mean"] = result.gain_mean_ci
     forgotten = result.forgetting_ci or {"tasks": {}, "mean": None}
     ends |= {f"forgetting/{task}": interval for task, interval in forgotten["tasks"].items()}
-    ends |= {f"drift/kl/{task}": interval for task, interval in (result.drift or {}).get("kl_ci", {}).items()}
+    diverged = result.drift.get("kl_ci", {}) if result.drift is not None else {}
+    ends |= {f"drift/kl/{task}": interval for task, interval in diverged.items()}
     if forgotten["mean"] is not None:
         ends["forgetting/mean"] = forgotten["mean"]
     for task, section in (result.tasks or {}).items():

@@ -32,7 +32,7 @@ _ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 def run(config: DictConfig) -> None:
     """Prints the answers."""
     quiet_libraries()
-    question = build(OmegaConf.masked_copy(config, [key for key in config if key != "model"]), Question, key="")
+    question = build(OmegaConf.masked_copy(config, [str(key) for key in config if key != "model"]), Question, key="")
     source = read_source(question.run, {}, chat=chat_of(config))
     source.config.trainer.update(_ONE_PROCESS)
     setup = set_up(expand_retained(source.config))

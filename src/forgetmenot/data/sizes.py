@@ -22,11 +22,11 @@ def round_rows(rows: int) -> int:
 
 def round_rows_down(rows: int) -> int:
     """Returns the most rows, of these, that `round_rows` leaves as they are."""
-    step = max(1, 2 ** (rows.bit_length() - 1) // _ROWS_AN_OCTAVE)
+    step = max(1, (1 << rows.bit_length() - 1) // _ROWS_AN_OCTAVE)
     return rows // step * step
 
 
 def _rounded(size: int, *, steps: int) -> int:
     """Returns the smallest of `steps` sizes between each two powers of two that is no smaller."""
-    step = max(1, 2 ** ((size - 1).bit_length() - 1) // steps) if size > 1 else 1
+    step = max(1, (1 << (size - 1).bit_length() - 1) // steps) if size > 1 else 1
     return -(-size // step) * step

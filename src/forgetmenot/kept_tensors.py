@@ -20,9 +20,7 @@ from forgetmenot.regularizer.base import Tensors
 
 _UNREADABLE = (OSError, SafetensorError)
 _SUFFIX = ".safetensors"
-_ROOM = (
-    16 * 2**30
-)  # bytes that a folder may take: the Fishers of four bases of 1 B weights, or of hundreds of small ones
+_ROOM = 16 * 2**30  # bytes of a folder: Fishers of four bases of 1 B weights, or of hundreds of small ones
 _ABANDONED = 24 * 3600  # seconds after which nobody writes an unfinished file any more
 
 

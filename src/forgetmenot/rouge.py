@@ -6,7 +6,6 @@ integer a row (Allison and Dix 1986, in the four operations of Hyyrö 2004): a b
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 Accumulate = Literal["best", "average"]
 Words = Sequence[bytes]
 
+_NAMES = {key: tuple(f"{key}_{name}" for name in ("precision", "recall", "fmeasure")) for key in ROUGE_KEYS}
 _FMEASURE = attrgetter("fmeasure")
 _IN_WORDS = b"abcdefghijklmnopqrstuvwxyz0123456789"
 _SPACED = bytes(byte if byte in _IN_WORDS else ord(" ") for byte in range(256))  # by bytes it takes half of re's time
@@ -36,17 +36,12 @@ class Overlap(NamedTuple):
         return cls(precision, recall, 2 * precision * recall / both if both else 0.0)
 
 
-@dataclass(frozen=True)
 class Text:
     """A text with its words in their order; what else scores need of it is found once."""
 
-    text: str
-    words: Words
-
-    @classmethod
-    def of(cls, text: str) -> "Text":
-        """Returns a text, read."""
-        return cls(text, split_words(text))
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.words = split_words(text)
 
     @cached_property
     def places(self) -> Mapping[bytes, int]:
@@ -71,7 +66,7 @@ def rouge(
 
     Of several references each key takes the one with the best F, or with `accumulate="average"` the mean of all.
     """
-    ours, theirs = Text.of(answer), [Text.of(reference) for reference in references]
+    ours, theirs = Text(answer), [Text(reference) for reference in references]
     scores: dict[str, float] = {}
     for key in keys:
         overlaps = [_OVERLAPS[key](ours, reference) for reference in theirs]
@@ -79,7 +74,7 @@ def rouge(
             values: Sequence[float] = max(overlaps, key=_FMEASURE)
         else:
             values = [sum(column) / len(overlaps) for column in zip(*overlaps, strict=True)]
-        scores |= {f"{key}_{name}": value for name, value in zip(Overlap._fields, values, strict=True)}
+        scores.update(zip(_NAMES[key], values, strict=True))
     return scores
 
 
@@ -96,18 +91,15 @@ def places_of(words: Words) -> dict[bytes, int]:
     return places
 
 
-def common_subsequence(places: Mapping[bytes, int], reference: Words) -> int:
-    """Returns the length of the longest common subsequence of a text, given by the places of its words, and another."""
-    row = -1  # bits past the text's last word stay out of the count below
+def common_subsequence(places: Mapping[bytes, int], reference: Words, *, length: int) -> int:
+    """Returns how long the longest common subsequence of two texts is, one given by its `length` words' places."""
+    row, find = -1, places.get  # bits past the last word stay out of the count below
     for word in reference:
-        found = places.get(word)
-        if found is not None:  # else the row stays as it is
+        found = find(word)
+        if found:  # else the row stays as it is
             matches = row & found
             row = row + matches | row - matches
-    whole = 0
-    for found in places.values():
-        whole |= found
-    return (~row & whole).bit_count()
+    return (~row & (1 << length) - 1).bit_count()
 
 
 def _overlap_1(answer: Text, reference: Text) -> Overlap:
@@ -124,7 +116,7 @@ def _overlap_of_grams(answer: Sequence[object], reference: Sequence[object]) -> 
 
 
 def _overlap_l(answer: Text, reference: Text) -> Overlap:
-    hits = common_subsequence(answer.places, reference.words)
+    hits = common_subsequence(answer.places, reference.words, length=len(answer.words))
     return Overlap.of(hits, answer=len(answer.words), reference=len(reference.words))
 
 

@@ -9,7 +9,6 @@ Shapes: B rows, T tokens of a row, P tokens of the prefix, L layers, H heads of 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -17,8 +16,7 @@ from peft import PrefixTuningConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from forgetmenot.method.base import Method
-from forgetmenot.method.virtual_tokens import check_number, load_vectors, save_vectors, vectors_of
+from forgetmenot.method.learned_tokens import LearnedTokens, LearnedVectors
 from forgetmenot.model.facts import has_windows, keeps_keys_and_values
 from forgetmenot.model.packing import padded_attention
 
@@ -28,18 +26,8 @@ Named = dict[str, object]
 """What a model is called with, by name."""
 
 
-class LearnedPrefix(nn.Module):
+class LearnedPrefix(LearnedVectors):
     """Keys and values that stand before every row which a model reads."""
-
-    def __init__(self, encoder: nn.Module, *, config: PrefixTuningConfig) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.config = config
-
-    def vectors(self) -> Tensor:
-        """Returns (P, L * 2 * H * D), as peft keeps them."""
-        device = next(self.encoder.parameters()).device
-        return vectors_of(self.encoder, number=self.config.num_virtual_tokens, device=device)
 
     def keys_and_values(self, *, rows: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (B, H, P, D) keys and values of each layer."""
@@ -73,7 +61,7 @@ class LearnedPrefix(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixTuning(Method):
+class PrefixTuning(LearnedTokens):
     """Trains the keys and values of `num_virtual_tokens` tokens in every layer.
 
     They start as those of words drawn from the vocabulary; with a `projection`, an MLP of that hidden size makes them
@@ -87,19 +75,12 @@ class PrefixTuning(Method):
         "beside the base as it is, or a run with method=lora can be merged"
     )
 
-    num_virtual_tokens: int
     projection: int | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self.num_virtual_tokens)
         if self.projection is not None and self.projection < 1:
             raise ValueError(f"projection must be null or a hidden size of at least 1, got {self.projection}")
-
-    @property
-    def virtual_tokens(self) -> int:
-        """The length of the prefix."""
-        return self.num_virtual_tokens
 
     @property
     def virtual_ids(self) -> int:
@@ -137,21 +118,11 @@ class PrefixTuning(Method):
                 f"got {self.name} for {family}, where they would lose the prefix; prompt and p_tuning work"
             )
 
-    def change(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
-        """Returns 0: no weight of the base is touched."""
-        return 0.0
-
-    def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Writes the keys and values in peft's layout, without what made them."""
-        prefix = _prefix(model)
-        save_vectors(prefix.vectors(), config=prefix.config, folder=folder)
-
-    def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-        """Returns the base `model` with the prefix of `folder`."""
-        adapted = self.apply(model)
-        prefix = _prefix(adapted)
-        prefix.encoder = load_vectors(folder, shape=(self.num_virtual_tokens, prefix.vectors().shape[1]))
-        return adapted
+    def learned(self, model: PreTrainedModel) -> LearnedVectors:
+        """Returns the submodule."""
+        prefix = model.get_submodule(_NAME)
+        assert isinstance(prefix, LearnedPrefix)
+        return prefix
 
 
 @torch.no_grad()
@@ -165,9 +136,3 @@ def _start_as_words(encoder: nn.Module, model: PreTrainedModel) -> None:
         model(input_ids=ids_1P, attention_mask=torch.ones_like(ids_1P), past_key_values=cache, use_cache=True)
     states = [state for keys, values, *_ in cache for state in (keys, values)]
     table.copy_(torch.stack([state_1HPD[0].transpose(0, 1).flatten(1) for state_1HPD in states], dim=1).flatten(1))
-
-
-def _prefix(model: PreTrainedModel) -> LearnedPrefix:
-    prefix = model.get_submodule(_NAME)
-    assert isinstance(prefix, LearnedPrefix)
-    return prefix

@@ -1,8 +1,7 @@
-"""What methods with virtual tokens share: where the tokens stand in a row, and how peft keeps what was learned.
+"""What methods share whose virtual tokens stand in a row, between padding and prompt.
 
-Virtual tokens are extra vocabulary, with ids from the end of the embedding table up, which collate.py puts between
-padding and prompt. So training, scoring and `generate` need no other path, and a row answers the same alone and in a
-padded batch. peft makes the weights, and loads the saved ones without us.
+They are extra vocabulary, with ids from the end of the embedding table up, which collate.py puts there. So training,
+scoring and `generate` need no other path, and a row answers the same alone and in a padded batch.
 
 Shapes: B rows, T positions, V virtual tokens, D hidden size.
 """
@@ -11,38 +10,27 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from peft import PromptLearningConfig, TaskType, get_peft_model
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from forgetmenot.method.base import Method
-
-_FILE = "adapter_model.safetensors"  # peft's names for the file and what is in it
-_KEY = "prompt_embeddings"
+from forgetmenot.method.learned_tokens import LearnedTokens, LearnedVectors
 
 
-class VirtualTokenEmbedding(nn.Module):
+class VirtualTokenEmbedding(LearnedVectors):
     """The base's embedding with virtual tokens behind its last row."""
 
     def __init__(self, base: nn.Module, *, prompt: nn.Module, config: PromptLearningConfig) -> None:
-        super().__init__()
+        super().__init__(prompt, config=config)
         self.base = base
-        self.prompt = prompt
-        self.config = config
 
     @property
     def weight(self) -> Tensor:
         """The base's own table, for code of transformers that looks at an embedding's dtype and size."""
         return self.base.get_parameter("weight")
-
-    def vectors(self) -> Tensor:
-        """Returns (V, D), all virtual tokens."""
-        return vectors_of(self.prompt, number=self.config.num_virtual_tokens, device=self.weight.device)
 
     def forward(self, input_ids_BT: Tensor) -> Tensor:
         """Returns (B, T, D); ids past the base's table are virtual tokens."""
@@ -55,24 +43,13 @@ class VirtualTokenEmbedding(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VirtualTokens(Method):
-    """The contract of a method whose `num_virtual_tokens` tokens stand in each row: it says how peft makes them."""
+class VirtualTokens(LearnedTokens):
+    """The contract of a method whose tokens stand in each row: it says how peft makes them."""
 
     unmergeable: ClassVar[str | None] = (
         "its virtual tokens stand before each prompt and are no weights of the base; peft loads the run's adapter/ "
         "beside the base as it is, or a run with method=lora can be merged"
     )
-
-    num_virtual_tokens: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self.num_virtual_tokens)
-
-    @property
-    def virtual_tokens(self) -> int:
-        """The number of virtual tokens."""
-        return self.num_virtual_tokens
 
     @abstractmethod
     def config(self, task: TaskType) -> PromptLearningConfig:
@@ -101,21 +78,9 @@ class VirtualTokens(Method):
                     f"got {self.name} for a model with {name}"
                 )
 
-    def change(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
-        """Returns 0: no weight of the base is touched."""
-        return 0.0
-
-    def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Writes the virtual tokens themselves in peft's layout, without what made them."""
-        embedding = _embedding(model)
-        save_vectors(embedding.vectors(), config=embedding.config, folder=folder)
-
-    def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-        """Returns the base `model` with the virtual tokens of `folder`."""
-        adapted = self.apply(model)
-        embedding = _embedding(adapted)
-        embedding.prompt = load_vectors(folder, shape=(self.num_virtual_tokens, embedding.weight.shape[1]))
-        return adapted
+    def learned(self, model: PreTrainedModel) -> LearnedVectors:
+        """Returns the embedding layer."""
+        return _embedding(model)
 
 
 def start_from(model: PreTrainedModel, tokens: Sequence[int], *, text: str) -> None:
@@ -130,40 +95,6 @@ def start_from(model: PreTrainedModel, tokens: Sequence[int], *, text: str) -> N
     ids_V = torch.tensor(list(islice(cycle(tokens), number)), device=embedding.weight.device)
     with torch.no_grad():  # the layer is called, since some families scale what they look up
         embedding.prompt.get_parameter("embedding.weight").copy_(embedding.base(ids_V))
-
-
-def check_number(num_virtual_tokens: int) -> None:
-    """Raises ValueError where there is no virtual token."""
-    if num_virtual_tokens < 1:
-        raise ValueError(f"num_virtual_tokens must be at least 1, got {num_virtual_tokens}")
-
-
-def vectors_of(encoder: nn.Module, *, number: int, device: torch.device) -> Tensor:
-    """Returns what peft's `encoder` makes of its `number` virtual tokens, a vector each.
-
-    In fp32 under autocast, too, as it is saved: so what was saved answers as what was trained.
-    """
-    with torch.autocast(device.type, enabled=False):
-        vectors: Tensor = encoder(torch.arange(number, device=device))
-    return vectors
-
-
-def save_vectors(vectors_VD: Tensor, *, config: PromptLearningConfig, folder: Path) -> None:
-    """Writes one vector a virtual token as peft writes them, to be answered with."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({_KEY: vectors_VD.detach().cpu().contiguous()}, folder / _FILE)
-    config.inference_mode = True
-    config.save_pretrained(str(folder))
-
-
-def load_vectors(folder: Path, *, shape: tuple[int, int]) -> nn.Embedding:
-    """Returns what `save_vectors` wrote; raises ValueError where it is of another `shape`."""
-    vectors_VD = load_file(folder / _FILE)[_KEY]
-    if vectors_VD.shape != shape:
-        found = " x ".join(map(str, vectors_VD.shape))
-        raise ValueError(f"{folder} must hold {shape[0]} virtual tokens of {shape[1]} values, got {found}")
-    table: nn.Embedding = nn.Embedding.from_pretrained(vectors_VD, freeze=False)
-    return table
 
 
 def _embedding(model: PreTrainedModel) -> VirtualTokenEmbedding:

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from written_runs import write_run
 
-from forgetmenot.report.compare import answers_side_by_side, answers_table, comparison, spread
+from forgetmenot.report.compare import answers_side_by_side, answers_table, comparison
+from forgetmenot.report.figures import spread
 from forgetmenot.report.runs import find_runs, group_runs
 from forgetmenot.result import RunResult
 

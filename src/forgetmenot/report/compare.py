@@ -4,64 +4,27 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 
 from rich.markup import escape
 from rich.table import Table
 
-from forgetmenot.report.runs import (
-    Group,
-    after,
-    forgetting,
-    forgotten,
-    gain,
-    gained,
-    hardware,
-    mean_forgetting,
-    mixed_targets,
-    peak,
-    seconds,
-)
+from forgetmenot.report.figures import figures, unlike_hardware
+from forgetmenot.report.runs import Group
 
 
 def comparison(groups: Sequence[Group]) -> Table:
-    """Returns one row a group: the target after, gain, forgetting task by task, and cost, as mean ± spread.
-
-    Of several targets `after` and `gain` are means, and each has its own gain behind them.
-    """
-    mixed = mixed_targets(groups)
-    retained = list(dict.fromkeys(name for group in groups for run in group.runs for name in forgetting(run.result)))
+    """Returns one row a group, with every figure as mean ± spread."""
+    columns, machines = figures(groups), unlike_hardware(groups)
     table = Table(title="mean ± standard deviation over seeds" if any(len(g.runs) > 1 for g in groups) else None)
-    machines = {hardware(run) for group in groups for run in group.runs}
     table.add_column("run")
-    shown = ["seeds", "after", "gain", *(f"gain {name}" for name in mixed), "forgetting", *retained]
-    for heading in (*shown, "trained %", "train s", "peak GB"):
+    for heading in ("seeds", *(figure.heading for figure in columns)):
         table.add_column(heading, justify="right")
-    if len(machines) > 1:  # costs on unlike machines say nothing about the runs
+    if machines:
         table.add_column("hardware")
-    for group in groups:
-        table.add_row(
-            escape(group.label),
-            str(len(group.runs)),
-            spread(group.values(after)),
-            spread(group.values(gain), sign="+"),
-            *(spread(group.values(gained(name)), sign="+") for name in mixed),
-            spread(group.values(mean_forgetting), sign="+"),
-            *(spread(group.values(forgotten(name)), sign="+") for name in retained),
-            spread(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1),
-            spread(group.values(seconds), digits=0),
-            spread(group.values(peak), digits=2),
-            *(["; ".join(dict.fromkeys(map(hardware, group.runs)))] if len(machines) > 1 else []),
-        )
+    for place, group in enumerate(groups):
+        shown = [figure.shown(group) for figure in columns]
+        table.add_row(escape(group.label), str(len(group.runs)), *shown, *machines[place : place + 1])
     return table
-
-
-def spread(values: Sequence[float], *, digits: int = 3, sign: str = "") -> str:
-    """Returns mean ± standard deviation (n - 1); of one value itself, of none nothing."""
-    if not values:
-        return ""
-    text = format(mean(values), f"{sign}.{digits}f")
-    return text if len(values) == 1 or digits < 3 else f"{text} ± {stdev(values):.{digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The page that compares runs: one file of HTML that needs no network, with charts, tables and answers."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
@@ -11,31 +11,17 @@ from statistics import mean
 from string import Template
 
 from forgetmenot.report.charts import Chart, costs, curves, pareto, sweeps
-from forgetmenot.report.compare import answers_side_by_side, spread
-from forgetmenot.report.runs import (
-    Group,
-    Unfinished,
-    after,
-    forgetting,
-    forgotten,
-    gain,
-    gained,
-    hardware,
-    mean_forgetting,
-    mixed_targets,
-    peak,
-    seconds,
-)
+from forgetmenot.report.compare import answers_side_by_side
+from forgetmenot.report.figures import Figure, figures, unlike_hardware
+from forgetmenot.report.runs import Group, Unfinished
 from forgetmenot.report.significance import difference
-from forgetmenot.result import RunResult, write_whole
+from forgetmenot.result import write_whole
 
 _PER_TASK = 5  # prompts of each retained task whose answers are shown
 _ROUGE_NOTE = (
     "ROUGE counts words that answer and reference share. It does not see what they say: “It is cold outside” scores "
     "the same against “It is very cold” and “It is not cold”."
 )
-
-Reader = Callable[[RunResult], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,53 +96,37 @@ def _how_to_read(groups: Sequence[Group]) -> str:
 
 def _table(groups: Sequence[Group]) -> str:
     """Returns the table of all figures."""
-    retained = list(dict.fromkeys(name for group in groups for run in group.runs for name in forgetting(run.result)))
-    machines = {hardware(run) for group in groups for run in group.runs}
-    mixed = mixed_targets(groups)
-    headings = ["run", "seeds", "after", "gain", *(f"gain {name}" for name in mixed), "forgetting", *retained]
-    headings += ["trained %", "train s", "peak GB"]
-    target = "" if mixed else next(iter(groups[0].runs[0].result.gain or {}), "")  # of a mean it is not told
-    gains = {target: gain, **{name: gained(name) for name in mixed}}
-    learned = {name: _as_good_as_the_best(groups, task=name, read=read) for name, read in gains.items()}
-    kept = {name: _as_good_as_the_best(groups, task=name, read=_kept(name)) for name in retained}
+    columns, machines = figures(groups), unlike_hardware(groups)
+    good = [_as_good_as_the_best(groups, figure) for figure in columns]
     rows = []
-    for group in groups:
+    for place, group in enumerate(groups):
         row = [Cell(text=group.label), Cell(text=str(len(group.runs)), value=len(group.runs), numeric=True)]
-        row += [_cell(group.values(after)), _cell(group.values(gain), sign="+", best=group in learned[target])]
-        row += [_cell(group.values(gained(name)), sign="+", best=group in learned[name]) for name in mixed]
-        row.append(_cell(group.values(mean_forgetting), sign="+"))
-        row += [_cell(group.values(forgotten(name)), sign="+", best=group in kept[name]) for name in retained]
-        row.append(_cell(group.values(lambda result: result.method and result.method["trainable_percent"]), digits=1))
-        row += [_cell(group.values(seconds), digits=0), _cell(group.values(peak), digits=2)]
-        if len(machines) > 1:
-            row.append(Cell(text="; ".join(dict.fromkeys(map(hardware, group.runs)))))
-        rows.append(row)
-    return _html_table([*headings, *(["hardware"] if len(machines) > 1 else [])], rows, kind="sorts")
+        row += [_cell(group, figure, best=group in best) for figure, best in zip(columns, good, strict=True)]
+        rows.append([*row, *(Cell(text=machine) for machine in machines[place : place + 1])])
+    headings = ["run", "seeds", *(figure.heading for figure in columns), *(["hardware"] if machines else [])]
+    return _html_table(headings, rows, kind="sorts")
 
 
-def _kept(task: str) -> Reader:
-    """Returns what reads how much of a task was kept: what was forgotten, turned round."""
-    read = forgotten(task)
-    return lambda result: None if (lost := read(result)) is None else -lost
-
-
-def _as_good_as_the_best(groups: Sequence[Group], *, task: str, read: Reader) -> list[Group]:
-    """Returns the group that is best by `read`, and those whose answers to the task are not significantly worse."""
+def _as_good_as_the_best(groups: Sequence[Group], figure: Figure) -> list[Group]:
+    """Returns the group that is best by a figure, and those whose answers to its task are not significantly worse."""
+    read = figure.better
+    if read is None:
+        return []
     tuned = [group for group in groups if group.values(read) and not group.runs[0].is_evaluation]
     if len(tuned) < 2:
         return []
     best = max(tuned, key=lambda group: mean(group.values(read)))
     good = [best]
     for group in tuned:
-        ends = None if group is best else difference(best, group, task=task)
+        ends = None if group is best else difference(best, group, task=figure.task)
         if ends is not None and ends[0] <= 0:
             good.append(group)
     return good
 
 
-def _cell(values: Sequence[float], *, digits: int = 3, sign: str = "", best: bool = False) -> Cell:
-    value = mean(values) if values else None
-    return Cell(text=spread(values, digits=digits, sign=sign), value=value, numeric=True, best=best)
+def _cell(group: Group, figure: Figure, *, best: bool) -> Cell:
+    values = group.values(figure.read)
+    return Cell(text=figure.shown(group), value=mean(values) if values else None, numeric=True, best=best)
 
 
 def _settings(groups: Sequence[Group]) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny_models import rows_for, tiny
-from tiny_penalties import run_of
+from tiny_penalties import supplies_of
 from tiny_training import LR, Cut, Stepping, fit, module_of, plain_loop, steps_of
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -53,7 +53,7 @@ def examples(family: str) -> list[list[Encoded]]:
 
 
 def held(model: nn.Module, *, weight: float) -> Penalty:
-    return L2SP(name="l2_sp", weight=weight).prepare(model, run_of("llama"))
+    return L2SP(name="l2_sp", weight=weight).prepare(model, supplies_of("llama"))
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny_models import rows_for, tiny
-from tiny_penalties import run_of
+from tiny_penalties import supplies_of
 from tiny_training import LR, Cut, fit, module_of, plain_loop, steps_of
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
@@ -51,7 +51,7 @@ def prepared(untrained: PreTrainedModel, *chosen: str) -> Penalties:
         "kl": KL(name="kl", weight=3.0, reference=None, positions="all"),
         "distilled": KL(name="distilled", weight=0.5, reference="a teacher", positions="supervised"),
     }
-    return {name: known[name].prepare(untrained, run_of("llama")) for name in chosen}
+    return {name: known[name].prepare(untrained, supplies_of("llama")) for name in chosen}
 
 
 def steps(penalties: Penalties, *, cut: Cut) -> list[Step]:

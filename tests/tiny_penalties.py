@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from forgetmenot.data.types import Encoded
-from forgetmenot.regularizer.base import Frozen, Run
+from forgetmenot.regularizer.base import Frozen, Supplies
 
 TEACHER_SEED = 9
 RETAINED = [(4, 2), (2, 5), (6, 1)]
@@ -22,8 +22,8 @@ def frozen(family: str, *, seed: int = 0, packs: bool = False) -> Frozen:
     )
 
 
-def run_of(family: str, *, virtual_tokens: int = 0, made: list[Mapping[str, object]] | None = None) -> Run:
-    """Returns the run; what was asked to be kept is added to `made`. Every path is that of one other model."""
+def supplies_of(family: str, *, virtual_tokens: int = 0, made: list[Mapping[str, object]] | None = None) -> Supplies:
+    """Returns them; what was asked to be kept is added to `made`. Every path is that of one other model."""
 
     def load(path: str | None = None, *, dtype: torch.dtype | None = None) -> Frozen:
         return frozen(family, seed=0 if path is None else TEACHER_SEED)
@@ -36,7 +36,7 @@ def run_of(family: str, *, virtual_tokens: int = 0, made: list[Mapping[str, obje
     def track(items: Iterable[Encoded], *, title: str, total: int) -> Iterator[Encoded]:
         return iter(items)
 
-    return Run(
+    return Supplies(
         collator=collator_of(tiny(family), virtual_tokens=virtual_tokens),
         seed=3,
         device=torch.device("cpu"),

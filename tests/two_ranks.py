@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny_models import collator_of, packing, prompt_of, rows_for, tiny
-from tiny_penalties import run_of
+from tiny_penalties import supplies_of
 from tiny_tasks import make_task
 from tiny_training import LR, module_of
 from torch import Tensor
@@ -77,13 +77,13 @@ def adapted(model: PreTrainedModel, *, dropout: float) -> PreTrainedModel:
 
 def penalties(model: PreTrainedModel) -> dict[str, Penalty | TokenPenalty]:
     """Returns one of each kind, around the untrained model."""
-    run = replace(run_of("llama"), collator=collator_of(base(), packs=True))
+    supplies = replace(supplies_of("llama"), collator=collator_of(base(), packs=True))
     chosen = (
         L2SP(name="l2_sp", weight=0.5),
         EWC(name="ewc", weight=2.0, source="samples", num_examples=6, max_tokens=5),
         KL(name="kl", weight=1.0, reference=None, positions="all"),
     )
-    return {regularizer.name: regularizer.prepare(model, run) for regularizer in chosen}
+    return {regularizer.name: regularizer.prepare(model, supplies) for regularizer in chosen}
 
 
 def data(micro_batch_tokens: int) -> AdaptationData:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from low_rank_models import low_rank, merged
 from tiny_models import BOS, EOS, VOCAB, tiny
-from tiny_penalties import frozen, gradients, moved, retained, run_of
+from tiny_penalties import frozen, gradients, moved, retained, supplies_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
@@ -86,7 +86,7 @@ def plain_penalty(now: Mapping[str, Tensor], start: Mapping[str, Tensor], fisher
 def test_trained_weights_of_the_base_are_held_each_by_its_fisher(family: str) -> None:
     model = FULL.apply(tiny(family))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    penalty = RETAINED.prepare(model, run_of(family))
+    penalty = RETAINED.prepare(model, supplies_of(family))
     assert penalty(model).item() == 0.0
 
     value, ours = value_and_gradient(penalty, moved(model))
@@ -104,7 +104,7 @@ def test_trained_weights_of_the_base_are_held_each_by_its_fisher(family: str) ->
 def test_an_adapter_is_held_by_the_fisher_of_the_weights_that_it_changes(family: str, kind: str) -> None:
     model = low_rank(family, kind)
     start = {name: weight.detach() for name, weight in merged(model).items()}
-    penalty = RETAINED.prepare(model, run_of(family))
+    penalty = RETAINED.prepare(model, supplies_of(family))
     assert penalty(model).item() == pytest.approx(0.0, abs=1e-9)
 
     value, ours = value_and_gradient(penalty, moved(model, by=0.1))
@@ -120,7 +120,7 @@ def test_full_and_lora_are_held_by_the_same_fisher() -> None:
     asked: list[Mapping[str, object]] = []
 
     for method in (FULL, LORA):
-        RETAINED.prepare(method.apply(tiny("llama")), run_of("llama", made=asked))
+        RETAINED.prepare(method.apply(tiny("llama")), supplies_of("llama", made=asked))
 
     assert asked[0] == asked[1]
     assert asked[0]["name"] == "fisher"
@@ -131,7 +131,7 @@ def test_other_examples_another_source_or_another_seed_are_kept_apart() -> None:
     fewer = EWC(name="ewc", weight=0.7, source="retained", num_examples=2, max_tokens=8)
 
     for chosen in (RETAINED, fewer, SAMPLES):
-        chosen.prepare(FULL.apply(tiny("llama")), run_of("llama", made=asked))
+        chosen.prepare(FULL.apply(tiny("llama")), supplies_of("llama", made=asked))
 
     assert len({str(settings) for settings in asked}) == 3
     assert all(settings["seed"] == 3 for settings in asked)
@@ -153,9 +153,9 @@ def test_samples_longer_than_the_model_reads_are_refused() -> None:
 
 
 def test_retained_examples_of_which_none_fits_are_no_samples_instead() -> None:
-    run = replace(run_of("llama", made=[]), retained=lambda number: [])
+    supplies = replace(supplies_of("llama", made=[]), retained=lambda number: [])
     with pytest.raises(ValueError, match=r"^max_length must hold a retained example"):
-        RETAINED.prepare(FULL.apply(tiny("llama")), run)
+        RETAINED.prepare(FULL.apply(tiny("llama")), supplies)
 
 
 def test_samples_follow_the_models_own_distribution() -> None:

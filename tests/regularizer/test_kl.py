@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_models import collator_of, facts_of, packing, rows_for, tiny
-from tiny_penalties import TEACHER_SEED, gradients, moved, run_of
+from tiny_penalties import TEACHER_SEED, gradients, moved, supplies_of
 from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ every_choice_of_positions = pytest.mark.parametrize("positions", ["supervised", 
 
 def penalty_of(family: str, *, positions: str = "all", reference: str | None = None) -> DivergencePenalty:
     chosen = KL(name="kl", weight=0.5, reference=reference, positions=positions)
-    return chosen.prepare(tiny(family), run_of(family))
+    return chosen.prepare(tiny(family), supplies_of(family))
 
 
 def nats(penalty: DivergencePenalty, model: PreTrainedModel, family: str) -> Tensor:
@@ -90,7 +90,7 @@ def test_a_head_taken_in_parts_gives_the_same_value_and_gradient(monkeypatch: py
 def test_virtual_tokens_stand_before_the_models_rows_alone_and_are_not_compared(positions: str) -> None:
     model = PROMPT.apply(tiny("llama"))
     chosen = KL(name="kl", weight=1.0, reference=None, positions=positions)
-    penalty = chosen.prepare(model, run_of("llama", virtual_tokens=3))
+    penalty = chosen.prepare(model, supplies_of("llama", virtual_tokens=3))
     rows = rows_for(tiny("llama"), LENGTHS)
 
     compared = penalty.comparison.of(rows)

@@ -5,7 +5,7 @@ import torch
 from low_rank_models import low_rank, merged
 from peft.tuners.lora import LoraLayer
 from tiny_models import tiny
-from tiny_penalties import gradients, moved, run_of
+from tiny_penalties import gradients, moved, supplies_of
 from torch import Tensor, nn
 
 from forgetmenot.method.base import Method
@@ -24,7 +24,7 @@ every_adapter = pytest.mark.parametrize(("family", "kind"), ADAPTERS)
 
 
 def penalty_of(model: nn.Module, *, weight: float = 0.7) -> StartingPointPenalty:
-    return L2SP(name="l2_sp", weight=weight).prepare(model, run_of("llama"))
+    return L2SP(name="l2_sp", weight=weight).prepare(model, supplies_of("llama"))
 
 
 def start(model: nn.Module) -> dict[str, Tensor]:

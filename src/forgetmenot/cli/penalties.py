@@ -20,7 +20,7 @@ from forgetmenot.model.facts import read_facts
 from forgetmenot.model.load import empty_model, load, load_tokenizer, read_config
 from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.progress import tracked
-from forgetmenot.regularizer.base import Frozen, Penalty, Run, Tensors, TokenPenalty
+from forgetmenot.regularizer.base import Frozen, Penalty, Supplies, Tensors, TokenPenalty
 from forgetmenot.result import RunResult
 from forgetmenot.trainer import base_dtype, build_trainer
 
@@ -53,7 +53,7 @@ def penalties_for(
     if not setup.regularizers:
         return {}
     trainer = build_trainer(setup.trainer, precision=setup.precision, callbacks=[], loggers=[])
-    run = Run(
+    supplies = Supplies(
         collator=setup.collator(virtual_tokens=setup.method.virtual_ids),
         seed=setup.settings.seed,
         device=trainer.strategy.root_device,
@@ -62,7 +62,7 @@ def penalties_for(
         keep=partial(_keep, setup, result),
         track=partial(tracked, console=console if trainer.is_global_zero else Console(quiet=True)),
     )
-    return {regularizer.name: regularizer.prepare(model, run) for regularizer in setup.regularizers}
+    return {regularizer.name: regularizer.prepare(model, supplies) for regularizer in setup.regularizers}
 
 
 def _load(setup: Setup, path: str | None = None, *, dtype: torch.dtype | None = None) -> Frozen:

@@ -70,7 +70,7 @@ class Track(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Supplies:
     """What a run gives its regularizers before it trains; models and examples are made when they are asked for."""
 
     collator: Collator
@@ -114,5 +114,5 @@ class Regularizer(ABC):
         """
 
     @abstractmethod
-    def prepare(self, model: nn.Module, run: Run) -> Penalty | TokenPenalty:
-        """Returns the penalty, having taken from the untrained `model` and its `run` what it needs."""
+    def prepare(self, model: nn.Module, supplies: Supplies) -> Penalty | TokenPenalty:
+        """Returns the penalty, having taken from the untrained `model` and `supplies` what it needs."""

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from forgetmenot.data.types import Encoded
-from forgetmenot.regularizer.base import Frozen, Penalty, Regularizer, Run, Tensors
+from forgetmenot.regularizer.base import Frozen, Penalty, Regularizer, Supplies, Tensors
 from forgetmenot.regularizer.fisher import diagonal_fisher, sample_texts
 from forgetmenot.regularizer.low_rank import LowRankPair, Start, trained_alone, trained_pairs
 
@@ -116,27 +116,29 @@ class EWC(Regularizer):
                 f"method that trains {added[0]}; regularizer=kl holds what the model says, whatever is trained"
             )
 
-    def prepare(self, model: nn.Module, run: Run) -> ConsolidationPenalty:
+    def prepare(self, model: nn.Module, supplies: Supplies) -> ConsolidationPenalty:
         """Returns the penalty around the weights that `model` has now; the Fisher is that of the base alone."""
-        rows = run.retained(self.num_examples) if self.needs_retained else ()
+        rows = supplies.retained(self.num_examples) if self.needs_retained else ()
         if self.needs_retained and not rows:
             raise ValueError(
                 f"max_length must hold a retained example for regularizer.{self.name}.source=retained, got none that "
                 f"fits; regularizer.{self.name}.source=samples needs none"
             )
         settings = {
-            "source": self.source, "num_examples": self.num_examples, "max_tokens": self.max_tokens, "seed": run.seed,
-            "rows": _digest(rows),
+            "source": self.source, "num_examples": self.num_examples, "max_tokens": self.max_tokens,
+            "seed": supplies.seed, "rows": _digest(rows),
         }  # fmt: skip
 
         def estimate() -> Tensors:
-            base = run.load(dtype=torch.float32)
-            nn.Module.to(base.model, run.device)
-            examples = rows or self._sampled(base, seed=run.seed)
+            base = supplies.load(dtype=torch.float32)
+            nn.Module.to(base.model, supplies.device)
+            examples = rows or self._sampled(base, seed=supplies.seed)
             title = f"estimating the Fisher over {len(examples)} {self._said}"
-            return diagonal_fisher(base, run.track(examples, title=title, total=len(examples)), device=run.device)
+            return diagonal_fisher(
+                base, supplies.track(examples, title=title, total=len(examples)), device=supplies.device
+            )
 
-        fisher = run.keep("fisher", settings, make=estimate)
+        fisher = supplies.keep("fisher", settings, make=estimate)
         return ConsolidationPenalty(model, fisher=fisher, weight=self.weight)
 
     def _sampled(self, base: Frozen, *, seed: int) -> Sequence[Encoded]:

@@ -14,7 +14,7 @@ from forgetmenot.data.compare import Comparison
 from forgetmenot.data.types import Compared
 from forgetmenot.loss import Reading, divergence_sum
 from forgetmenot.model.facts import ModelFacts
-from forgetmenot.regularizer.base import Frozen, Regularizer, Run, TokenPenalty
+from forgetmenot.regularizer.base import Frozen, Regularizer, Supplies, TokenPenalty
 
 
 class DivergencePenalty(TokenPenalty):
@@ -51,8 +51,10 @@ class KL(Regularizer):
         """The reference, where it is not the base."""
         return self.reference
 
-    def prepare(self, model: nn.Module, run: Run) -> DivergencePenalty:
+    def prepare(self, model: nn.Module, supplies: Supplies) -> DivergencePenalty:
         """Returns the penalty beside the reference, loaded as a second model: in bf16 where the hardware has it."""
-        reference = run.load(self.reference)
-        comparison = Comparison(collator=run.collator, reference_collator=reference.collator, positions=self.positions)
+        reference = supplies.load(self.reference)
+        comparison = Comparison(
+            collator=supplies.collator, reference_collator=reference.collator, positions=self.positions
+        )
         return DivergencePenalty(reference, comparison=comparison, weight=self.weight)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from forgetmenot.regularizer.base import Penalty, Regularizer, Run
+from forgetmenot.regularizer.base import Penalty, Regularizer, Supplies
 from forgetmenot.regularizer.low_rank import Start, trained_alone, trained_pairs
 
 
@@ -41,6 +41,6 @@ class StartingPointPenalty(Penalty):
 class L2SP(Regularizer):
     """Pulls every trained weight, and what every low-rank adapter changes, back to its starting point."""
 
-    def prepare(self, model: nn.Module, run: Run) -> StartingPointPenalty:
+    def prepare(self, model: nn.Module, supplies: Supplies) -> StartingPointPenalty:
         """Returns the penalty around the weights that `model` has now."""
         return StartingPointPenalty(model, weight=self.weight)

@@ -1,5 +1,6 @@
 """A base in 4 bits: its values by hand, its size, and what is refused before weights are read."""
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from method_contract import quantized
 from tiny_models import WIDE, model_at, tiny
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import warning_once
 
 from forgetmenot.model.layers import linear_layers
 from forgetmenot.model.load import load, read_config
-from forgetmenot.model.quantize import check_quantization, dense, dense_weights, exact_layers
+from forgetmenot.model.quantize import check_quantization, dense, dense_weights, dequantized, exact_layers
 
 NF4 = (-1.0, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0.0, 0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626,
        0.7230, 1.0)  # fmt: skip  # appendix E of the paper, to four digits
@@ -51,6 +53,24 @@ def test_dense_weights_have_the_shapes_of_the_exact_ones() -> None:
     exact, held = tiny("llama", sizes=WIDE["llama"]), quantized("llama", dtype=torch.float32)
 
     assert [weight.shape for weight in dense_weights(held)] == [weight.shape for weight in exact.parameters()]
+
+
+@needs_bitsandbytes
+def test_layers_are_made_plain_without_a_line_of_transformers_and_its_others_are_heard(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaker = logging.getLogger("transformers.integrations.bitsandbytes")
+    monkeypatch.setattr(speaker, "handlers", [caplog.handler])
+    monkeypatch.setattr(speaker, "propagate", False)  # else a record would come by two ways
+    warning_once.cache_clear()  # else what an earlier test made it say would not be said again
+    speaker.warning("before")
+
+    plain = dequantized(quantized("llama", dtype=torch.float32))
+
+    speaker.warning("after")
+    assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
+    assert [record.getMessage() for record in caplog.records if record.name == speaker.name] == ["before", "after"]
+    assert speaker.filters == []
 
 
 @needs_bitsandbytes

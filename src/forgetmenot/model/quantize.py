@@ -3,6 +3,7 @@
 NF4 with double quantization: Dettmers et al. 2023, https://arxiv.org/abs/2305.14314.
 """
 
+import logging
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -92,8 +93,18 @@ def keep_layout(model: PreTrainedModel) -> None:
 
 def dequantized(model: PreTrainedModel) -> PreTrainedModel:
     """Returns the model with plain fp32 layers of what its quantized ones stand for."""
-    plain: PreTrainedModel = model.dequantize(dtype=torch.float32)
+    speaker = logging.getLogger("transformers.integrations.bitsandbytes")
+    speaker.addFilter(_is_news)
+    try:
+        plain: PreTrainedModel = model.dequantize(dtype=torch.float32)
+    finally:
+        speaker.removeFilter(_is_news)
     return plain
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tells whether a line of transformers says more than that layers are made plain, which was asked for."""
+    return not record.getMessage().startswith("The modules are dequantized in ")
 
 
 def dense(weight: Tensor) -> Tensor:

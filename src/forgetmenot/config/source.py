@@ -66,12 +66,13 @@ def _of_run(folder: Path, *, key: str) -> DictConfig:
     config.pop("defaults", None)
     if "run" in config:
         raise ConfigError(f"{key} must be a run of train, got {folder}, an evaluation of {config.run}")
-    today = compose("data/local").data
+    of_data = compose("data/local").data
     for data in (*targets_of(config.data), *config.data.retained):
-        _fill(data, today)
-    for group in ("model", "method"):
-        if config[group].name in choices(group):  # else it is the user's own
-            _fill(config[group], compose("train", overrides=[f"{group}={config[group].name}"])[group])
+        _fill(data, of_data)
+    named = [group for group in ("model", "method") if config[group].name in choices(group)]  # others: the user's
+    today = compose("train", overrides=[f"{group}={config[group].name}" for group in named])
+    for group in named:
+        _fill(config[group], today[group])
     return config
 
 

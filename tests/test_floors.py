@@ -1,6 +1,7 @@
 """The design's floors: imports point down only, heavy rooms stay where they are, and no file is two ideas."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def _name(file: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+@cache
 def _imports(file: Path, *, at_load_only: bool = False) -> set[str]:
     """Returns the modules that `file` imports, in full; with `at_load_only` those outside functions alone."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -47,9 +49,14 @@ def _at_load(node: ast.AST) -> list[ast.AST]:
     return [*inner, *(deep for child in inner for deep in _at_load(child))]
 
 
+@cache
+def _names() -> set[str]:
+    return {_name(file) for file in MODULES}
+
+
 def _own(names: set[str]) -> set[str]:
     """Returns the modules of ours among imported names, without our prefix; a name in a module counts as the module."""
-    modules = {_name(file) for file in MODULES}
+    modules = _names()
     own = {name.removeprefix("forgetmenot.") for name in names if name.startswith("forgetmenot.")}
     return {name if name in modules else name.rpartition(".")[0] for name in own} - {""}
 

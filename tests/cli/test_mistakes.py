@@ -33,6 +33,7 @@ CHOICES = [
     ("experiment=pretrain_tny", ("experiment must be one of", "did you mean experiment=pretrain_tiny?")),
     ("methd=lora", ("methd",)),
     ("method.rnak=3", ("method.rnak must be a key of method", "got rnak", "did you mean method.rank?")),
+    ("method.num_layers=3", ("method.num_layers must be a key of method", "; method=last_layers has it")),
     ("epoch=3", ("epoch must be a key of the run", "did you mean epochs?")),
     ("data.prompt={text} is it good?", ("quote",)),
     ("data.prompt='{text} ?", ("quote",)),

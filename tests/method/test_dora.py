@@ -53,5 +53,5 @@ class TestDora(MethodContract):
             replace(self.method(), start="pissa")
 
     def test_a_base_in_4_bits_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"^quantize must be null with decomposed=true, .*, got nf4$"):
+        with pytest.raises(ValueError, match=r"^quantize must be null with decomposed=true, .*, got nf4; method=qlora"):
             replace(self.method(), quantize="nf4")

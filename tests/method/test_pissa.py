@@ -76,5 +76,5 @@ class TestPissa(MethodContract):
             self.method().load(tiny("llama"), tmp_path)
 
     def test_a_base_in_4_bits_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"^quantize must be null with start=pissa, .*, got nf4$"):
+        with pytest.raises(ValueError, match=r"^quantize must be null with start=pissa, .*, got nf4; method=qlora"):
             replace(self.method(), quantize="nf4")

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from forgetmenot.config.paths import choices
+from forgetmenot.config.paths import choices, conf_folder
 from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
@@ -76,7 +76,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
         return f"{key} must be a setting that can take this value, got: {_first_line(error)}"
     place = f"of {where}" if where else "of the run"
     inner = [] if where else [f"{name}.{word}" for name in known if _holds(error.parent_node, name, word)]
-    hint = f"; did you mean {' or '.join(inner)}?" if inner else did_you_mean(word, known, prefix=_dotted(where))
+    hint = f"; did you mean {' or '.join(inner)}?" if inner else _other_choice(where, word)
+    hint = hint or did_you_mean(word, known, prefix=_dotted(where))
     if where == "trainer" and not hint:
         meant = next(iter(get_close_matches(word, TRAINER_KEYS_OF_OURS, n=1)), None)
         if meant:
@@ -93,6 +94,13 @@ def _holds(config: object, group: str, key: str) -> bool:
     """Tells whether a group of the root config has the key."""
     node = config.get(group) if isinstance(config, DictConfig) else None
     return isinstance(node, DictConfig) and key in node
+
+
+def _other_choice(group: str, key: str) -> str:
+    """Returns "; GROUP=X has it" where other choices of a group set the key, or nothing."""
+    files = {name: OmegaConf.load(conf_folder() / group / f"{name}.yaml") for name in choices(group)}
+    having = [f"{group}={name}" for name, settings in files.items() if key in settings]
+    return f"; {' or '.join(having)} has it" if having else ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -56,7 +56,10 @@ class Lora(Method):
             raise ValueError(f"start must be zero with decomposed=true, got {self.start}")
         if self.quantize is not None and (self.decomposed or self.start != "zero"):
             other = "decomposed=true" if self.decomposed else f"start={self.start}"
-            raise ValueError(f"quantize must be null with {other}, which needs exact base weights, got {self.quantize}")
+            raise ValueError(
+                f"quantize must be null with {other}, which needs exact base weights, got {self.quantize}; "
+                "method=qlora learns over 4 bits"
+            )
 
     @property
     def quantization(self) -> Quantization | None:

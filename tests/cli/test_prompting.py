@@ -138,7 +138,7 @@ def test_settings_of_training_are_without_effect_and_named_in_the_log(
     assert done.code == 0, done.stderr
     log = (done.folder / "run.log").read_text()
     assert "optimizer.lr has no effect: zero_shot trains nothing" in log
-    assert "trains nothing: select, patience, max_steps, regularizer, replay" in log
+    assert "trains nothing: select, patience, max_steps, regularizer, replay; method=lora takes them" in log
 
 
 def test_prompts_that_are_cut_with_their_shots_are_told_with_the_length_that_holds_them(

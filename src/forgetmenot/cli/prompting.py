@@ -117,7 +117,10 @@ def _warn_of_idle_settings(setup: Setup) -> None:
     }
     idle = ", ".join(name for name, given in chosen.items() if given)
     if idle:
-        warnings.warn(f"settings without effect, since {setup.method.name} trains nothing: {idle}", stacklevel=2)
+        warnings.warn(
+            f"settings without effect, since {setup.method.name} trains nothing: {idle}; method=lora takes them",
+            stacklevel=2,
+        )
 
 
 def _module(setup: Setup) -> AdaptationModule:

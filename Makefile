@@ -49,6 +49,10 @@ bench-gpu: bench-env ## the same on a GPU, at larger shapes, with Liger's kernel
 test-gpu: install ## runs the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
 
+ONLY ?=
+capabilities: install ## tries what works with what, for docs/capabilities.md; ONLY=lora,dora tries those rows
+	$(BIN)/python -m capabilities $(if $(ONLY),--only $(ONLY))
+
 check: install ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,4 +65,4 @@ format: install ## formats the code
 clean: ## removes .venv and caches; runs in outputs/ stay
 	rm -rf .venv .venv-bench .venv-bench-litgpt .mypy_cache .ruff_cache .pytest_cache dist
 
-.PHONY: help install first-run test test-slow test-gpu bench-env bench bench-gpu check format clean
+.PHONY: help install first-run test test-slow test-gpu bench-env bench bench-gpu capabilities check format clean

@@ -1,0 +1,123 @@
+"""Probes what works with what, and keeps the answers in docs/capabilities.json and docs/capabilities.md.
+
+python -m capabilities                                every cell, about a quarter of an hour
+python -m capabilities --only lora,dora               these rows
+python -m capabilities --check --changed --share 20   compares rows whose code changed, and a twentieth of all cells
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from capabilities.answer import Answer
+from capabilities.bench import Bench
+from capabilities.choice import Cell, cells_of, changed, seed_of_commit, share
+from capabilities.probes import PROBES, answer
+from capabilities.rows import code, rows
+from capabilities.table import Capabilities, Row, Whole
+
+_PACKAGES = ("torch", "transformers", "peft", "lightning", "bitsandbytes")
+
+Answers = dict[Cell, Answer]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Probes the chosen cells, then keeps the answers or compares them with those that are kept."""
+    asked = _parse(arguments)
+    known = Capabilities.read()
+    cells = _chosen(asked, known)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="capabilities_") as place:
+        answers = _probed(Bench.at(Path(place)), cells)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{len(cells)} cells in {minutes:.1f} minutes")
+
+    if asked.check:
+        told = differences(known, answers)
+    else:
+        updated(known, answers, minutes=minutes).write()
+        told = [f"{method}, {column}: {found}" for (method, column), found in answers.items() if found.kind == "fault"]
+    if told:
+        sys.exit("\n".join(told))
+
+
+def differences(known: Capabilities, answers: Answers) -> list[str]:
+    """Returns in a sentence each which answers are others than those that are kept."""
+    told = []
+    for (method, column), found in answers.items():
+        kept = known.rows[method].cells.get(column) if method in known.rows else None
+        if found != kept:
+            told.append(f"{method}, {column}: {kept or 'nothing'} is kept, the probe came to {found}")
+    return told
+
+
+def updated(known: Capabilities, answers: Answers, *, minutes: float) -> Capabilities:
+    """Returns what is kept with whole rows of `answers` in the place of older ones; rows that are gone are left out."""
+    today = date.today().isoformat()
+    probed = {method: None for method, _ in answers}
+    fresh = {
+        method: Row(code=code(method), probed=today, cells={column: answers[method, column] for column in PROBES})
+        for method in probed
+    }
+    kept = {method: row for method, row in known.rows.items() if method in rows()}
+    return Capabilities(whole=_whole(today, minutes) if set(fresh) == set(rows()) else known.whole, rows=kept | fresh)
+
+
+def _whole(today: str, minutes: float) -> Whole:
+    return Whole(
+        date=today,
+        minutes=round(minutes, 1),
+        cores=os.cpu_count() or 1,
+        versions={name: version(name) for name in _PACKAGES},
+        command="make capabilities",
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m capabilities", description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", metavar="METHODS", help="rows to probe, such as lora,dora")
+    parser.add_argument("--changed", action="store_true", help="rows whose code changed since they were probed")
+    parser.add_argument("--check", action="store_true", help="compare with the kept answers and write nothing")
+    parser.add_argument("--share", type=int, metavar="N", help="one of N cells, with --check")
+    parser.add_argument("--seed", type=int, help="draws the share; default: from the git commit")
+    asked = parser.parse_args(arguments)
+    unknown = set(asked.only.split(",") if asked.only else ()) - set(rows())
+    if unknown:
+        parser.error(f"--only must be methods of conf/method, got {', '.join(sorted(unknown))}")
+    if asked.share is not None and not (asked.check and asked.share > 0):
+        parser.error("--share must be at least 1 and stand with --check, since only whole rows are kept")
+    return asked
+
+
+def _chosen(asked: argparse.Namespace, known: Capabilities) -> list[Cell]:
+    """Returns the cells that were asked for, each once; without a choice all."""
+    if not (asked.only or asked.changed or asked.share):
+        return cells_of(rows())
+    chosen = cells_of(asked.only.split(",")) if asked.only else []
+    if asked.changed:
+        chosen += cells_of(changed(known))
+    if asked.share:
+        seed = seed_of_commit() if asked.seed is None else asked.seed
+        print(f"--seed {seed}")
+        chosen += share(asked.share, seed=seed)
+    return list(dict.fromkeys(chosen))
+
+
+def _probed(bench: Bench, cells: Sequence[Cell]) -> Answers:
+    answers = {}
+    for number, (method, column) in enumerate(cells, start=1):
+        started = time.perf_counter()
+        found = answers[method, column] = answer(bench, method, column)
+        seconds = time.perf_counter() - started
+        print(f"{number}/{len(cells)}  {method}, {column}: {found} ({seconds:.1f} s)", flush=True)
+    return answers
+
+
+if __name__ == "__main__":
+    main()

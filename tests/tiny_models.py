@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from transformers import (
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
 from forgetmenot.model.facts import ModelFacts, read_facts
-from forgetmenot.model.load import Model
+from forgetmenot.model.load import Model, load, read_config
 from forgetmenot.model.packing import use_packed_attention
 
 PAD, BOS, EOS, FIRST_WORD, VOCAB = 0, 1, 2, 4, 48
@@ -101,6 +102,14 @@ def model_at(path: str | Path, *, weights: str = "pretrained") -> Model:
     return Model(
         name="tiny", path=str(path), weights=weights, lr_scale="auto", trust_remote_code=False, attention="auto"
     )
+
+
+def quantized(family: str, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Returns a model of 64 wide layers that are in 4 bits."""
+    with TemporaryDirectory() as folder:
+        tiny(family, sizes=WIDE[family]).save_pretrained(folder)
+        model = model_at(folder)
+        return load(model, config=read_config(model), dtype=dtype, seed=0, quantization="nf4").eval()
 
 
 def packing(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,17 +1,18 @@
 """What every method promises, as tests that the test of each method inherits."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import CONFIGS, WIDE, collator_of, facts_of, model_at, prompt_of, rows_for, tiny, word_tokenizer
+from tiny_models import CONFIGS, collator_of, facts_of, prompt_of, quantized, rows_for, tiny, word_tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
@@ -20,7 +21,6 @@ from forgetmenot.data.types import Encoded
 from forgetmenot.generate import answer
 from forgetmenot.loss import loss_sum
 from forgetmenot.method.base import Method
-from forgetmenot.model.load import load, read_config
 from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.model.quantize import dequantized
 
@@ -35,14 +35,6 @@ def base_of(method: Method, family: str, *, dtype: torch.dtype = torch.float32) 
     return tiny(family).to(dtype) if method.quantization is None else quantized(family, dtype=dtype)
 
 
-def quantized(family: str, *, dtype: torch.dtype) -> PreTrainedModel:
-    """Returns a model of 64 wide layers that are in 4 bits."""
-    with TemporaryDirectory() as folder:
-        tiny(family, sizes=WIDE[family]).save_pretrained(folder)
-        model = model_at(folder)
-        return load(model, config=read_config(model), dtype=dtype, seed=0, quantization="nf4").eval()
-
-
 def adapted(method: Method, family: str) -> PreTrainedModel:
     """Returns a tiny model with the method applied, always the same."""
     base = base_of(method, family)
@@ -53,6 +45,12 @@ def adapted(method: Method, family: str) -> PreTrainedModel:
 
 def trained(method: Method, family: str) -> PreTrainedModel:
     """Returns the adapted model after steps that are long enough for its answers to change."""
+    return copy.deepcopy(_trained(method, family))
+
+
+@cache
+def _trained(method: Method, family: str) -> PreTrainedModel:
+    """Returns the model that every trained one of a method and family is a copy of."""
     model = adapted(method, family)
     facts, batch = facts_of(tiny(family)), own_collator(method, family).rows(rows_for(model, LENGTHS))
     learned = [p for p in model.parameters() if p.requires_grad]

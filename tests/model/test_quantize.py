@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from method_contract import quantized
-from tiny_models import WIDE, model_at, tiny
+from tiny_models import WIDE, model_at, quantized, tiny
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import warning_once

@@ -97,7 +97,7 @@ def test_rows_that_were_probed_again_replace_theirs_and_leave_the_others() -> No
         ("full", {"full.yaml", "full.py", "whole.py"}),
         ("dora", {"dora.yaml", "lora.yaml", "lora.py", "lora_layers.py", "pissa.py", "adapter.py"}),
         ("pfeiffer", {"pfeiffer.yaml", "bottleneck.yaml", "bottleneck.py"}),
-        ("prefix", {"prefix.yaml", "prefix.py", "virtual_tokens.py"}),
+        ("prefix", {"prefix.yaml", "prefix.py", "learned_tokens.py"}),
         ("regularized", {"regularized.yaml", "full.yaml", "l2_sp.yaml", "full.py", "whole.py", "l2_sp.py"}),
     ],
 )

@@ -45,7 +45,7 @@ def test_one_seed_has_its_interval_for_bars(tmp_path: Path) -> None:
     change(tmp_path / "a", gain_mean_ci=(0.4, 0.7))
     chart = pareto(groups(tmp_path))
     assert chart is not None
-    bars = chart.figure["data"][1]["error_y"]
+    bars = chart.figure["data"][0]["error_y"]
     assert bars["array"] == [pytest.approx(0.2)] and bars["arrayminus"] == [pytest.approx(0.1)]
 
 

@@ -54,6 +54,15 @@ def test_the_same_examples_are_paired_so_that_few_are_enough_where_one_is_right_
     assert low > 0
 
 
+def test_texts_with_other_separators_of_lines_are_read_whole(tmp_path: Path) -> None:
+    for method, right in (("lora", 80), ("full", 60)):
+        answered(tmp_path / method, method, list(range(right)))
+        file = tmp_path / method / "predictions" / "mood.jsonl"
+        file.write_text(file.read_text().replace("0?", "0\u2028?\x85"), encoding="utf-8")
+    found = groups(tmp_path)
+    assert difference(found["lora"], found["full"], task="mood") is not None
+
+
 def test_seeds_that_differ_widen_the_interval(tmp_path: Path) -> None:
     for name, counts in (("steady", (70, 70, 70)), ("shaky", (50, 70, 90))):
         for seed, count in enumerate(counts):

@@ -59,7 +59,8 @@ def _averages(run: Run, task: str) -> bool:
 
 @cache
 def _scored(file: Path, metric: str, average: bool) -> _Answered:
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    with file.open(encoding="utf-8") as text:  # a file's lines, not splitlines(): texts hold other separators
+        lines = [json.loads(line) for line in text]
     said = [line["after"] if line["after"] is not None else line["before"] for line in lines]
     references = [line["references"] for line in lines]
     scores = per_answer(metric, said, references, accumulate="average" if average else "best")

@@ -1,6 +1,7 @@
 """Runs side by side: seeds together, settings apart, answers next to each other."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,39 @@ def test_runs_that_are_not_complete_are_told_apart_and_left_out(tmp_path: Path) 
     assert (why["b"], why["c"]) == ("failed", "interrupted")
     assert why["d"].startswith("half-written")
     assert "must be JSON" in why["e"]
+
+
+@pytest.mark.parametrize("lacks", ["model", "data", "tasks", "started"])
+def test_a_complete_result_without_what_it_needs_is_left_out(tmp_path: Path, lacks: str) -> None:
+    for name in ("good", "damaged"):
+        write_run(tmp_path / name, "method=lora")
+    file = tmp_path / "damaged" / "result.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), lacks: None}))
+
+    complete, others = find_runs([tmp_path])
+
+    assert [run.folder.name for run in complete] == ["good"]
+    assert [run.why for run in others] == [f"result.json must have {lacks} where it is complete"]
+
+
+@pytest.mark.parametrize(
+    ("config", "read"), [(b"day: 2020-01-01", True), (b"day: 2020-13-45", False), (b"\xff", False)]
+)
+def test_a_config_that_cannot_be_read_is_told_of_by_its_run(tmp_path: Path, config: bytes, read: bool) -> None:
+    for name in ("good", "other"):
+        write_run(tmp_path / name, "method=lora")
+    (tmp_path / "other" / "config.yaml").write_bytes(config)
+    complete, others = find_runs([tmp_path])
+    assert (len(complete), len(others)) == ((2, 0) if read else (1, 1))
+    assert all(run.why.startswith("config.yaml must be YAML") for run in others)
+
+
+def test_a_folder_that_is_called_wandb_may_hold_runs(tmp_path: Path) -> None:
+    write_run(tmp_path / "wandb" / "a", "method=lora")
+    (tmp_path / "wandb" / "a" / "wandb").mkdir()
+    (tmp_path / "wandb" / "a" / "wandb" / "config.yaml").write_text("its: own")
+    complete, others = find_runs([tmp_path / "wandb"])
+    assert (len(complete), len(others)) == (1, 0)
 
 
 def test_results_from_before_there_were_intervals_still_load(tmp_path: Path) -> None:

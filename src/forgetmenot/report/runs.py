@@ -12,6 +12,7 @@ from forgetmenot.result import FILE_NAME, RunResult
 _NOT_LEARNING = ("seed", "hydra", "logger", "micro_batch_tokens", "defaults")  # settings that do not set runs apart
 _LONGEST = 32  # letters of a setting in a label
 _CONFIG = "config.yaml"
+_NEEDED = ("model", "data", "tasks", "started")  # of a complete result
 _WANDB = "wandb"  # W&B keeps a config.yaml of its own in a run's folder
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where PyYAML was built with it
 Settings = frozenset[tuple[str, str]]
@@ -69,8 +70,9 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
     for path in paths:
         if not path.is_dir():
             raise ValueError(f"PATH must be an existing folder, got {path}")
-        files = (file for name in (FILE_NAME, _CONFIG) for file in path.rglob(name) if _WANDB not in file.parts)
-        folders |= dict.fromkeys(sorted({file.parent for file in files}))
+        files = (file for name in (FILE_NAME, _CONFIG) for file in path.rglob(name))
+        own = {file.parent for file in files if _WANDB not in file.relative_to(path).parts}
+        folders |= dict.fromkeys(sorted(own))
     found = [_read(folder) for folder in folders]
     complete = [run for run in found if isinstance(run, Run)]
     others = [run for run in found if isinstance(run, Unfinished)]
@@ -89,9 +91,12 @@ def _read(folder: Path) -> Run | Unfinished:
         return Unfinished(folder=folder, why=str(error))
     if result.status != "complete":
         return Unfinished(folder=folder, why=result.status + (f": {result.error}" if result.error else ""))
+    missing = [name for name in _NEEDED if getattr(result, name) is None]
+    if missing:
+        return Unfinished(folder=folder, why=f"{FILE_NAME} must have {', '.join(missing)} where it is complete")
     try:
         return Run(folder=folder, result=result, settings=_read_settings(folder))
-    except (yaml.YAMLError, AttributeError) as error:
+    except (yaml.YAMLError, AttributeError, ValueError) as error:  # ValueError: bad bytes, and dates that are none
         return Unfinished(folder=folder, why=f"{_CONFIG} must be YAML with keys, got {' '.join(str(error).split())}")
 
 
@@ -111,7 +116,7 @@ def _flat(node: object, key: str = "") -> Iterator[tuple[str, str]]:
         for each in node:
             yield from _flat({name: value for name, value in each.items() if name != "name"}, f"{key}.{each['name']}")
     else:
-        yield key, node if isinstance(node, str) else json.dumps(node)
+        yield key, node if isinstance(node, str) else json.dumps(node, default=str)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -126,7 +126,8 @@ def ours(loaded: Loaded, prompts: Sequence[np.ndarray]) -> int:
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     with torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(order), BATCH):
-            batch = loaded.collator.prompts([prompts[i] for i in order[start : start + BATCH]])
+            chosen = [prompts[i] for i in order[start : start + BATCH]]
+            batch = loaded.collator.to_score().prompts(chosen, room=NEW_TOKENS)
             answer(loaded.model, batch, facts=loaded.facts, tokenizer=loaded.tokenizer, max_new_tokens=NEW_TOKENS)
     return len(prompts)
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny_models import EOS, collator_of, facts_of, prompt_of, rows_for, tiny, word_tokenizer
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from forgetmenot.data import collate
 from forgetmenot.generate import Prefix, answer, end_tokens, end_with
 from forgetmenot.method.prompt import Prompt
-from forgetmenot.model.facts import ModelFacts
+from forgetmenot.model.facts import ModelFacts, has_windows
 
 FAMILIES = ["llama", "qwen2", "gpt2", "gemma", "gemma2", "gemma3", "t5", "bart"]
 LENGTHS = [(3, 1), (11, 1), (6, 1), (1, 1)]
@@ -217,6 +217,28 @@ def test_a_beginning_that_prompts_share_is_computed_once_and_changes_no_answer(
 @pytest.mark.parametrize("family", ["gemma2", "gemma3", "t5", "bart"])
 def test_families_that_count_how_far_back_they_see_or_have_an_encoder_share_no_beginning(family: str) -> None:
     assert not facts_of(tiny(family)).shares_prefix
+
+
+def test_gpt_neos_local_layers_are_windows() -> None:
+    kinds = [[["global", "local"], 1]]
+    local = GPTNeoConfig(num_layers=2, attention_types=kinds, hidden_size=16, num_heads=2, window_size=4, vocab_size=48)
+    everywhere = GPTNeoConfig(num_layers=2, attention_types=[[["global"], 2]], hidden_size=16, num_heads=2)
+    assert has_windows(local) and not has_windows(everywhere)
+
+
+def test_prompts_in_round_widths_leave_room_in_a_family_with_a_table_of_masks() -> None:
+    torch.manual_seed(0)
+    config = GPTNeoConfig(
+        num_layers=2, attention_types=[[["global", "local"], 1]], hidden_size=16, num_heads=2, window_size=8,
+        vocab_size=48, max_position_embeddings=64, pad_token_id=0, eos_token_id=EOS, initializer_range=0.3,
+    )  # fmt: skip
+    model = GPTNeoForCausalLM(config).eval()
+    prompts = [np.arange(4, 4 + n, dtype=np.int32) for n in (44, 41)]
+    batch = collator_of(model).to_score().prompts(prompts, room=20)
+
+    said = answer(model, batch, facts=facts_of(model), tokenizer=word_tokenizer(), max_new_tokens=20)
+
+    assert said == [text(greedy(model, prompt, end={EOS}, most=20)) for prompt in prompts]
 
 
 def test_no_beginning_is_shared_by_one_prompt_or_a_short_one_and_each_keeps_a_token() -> None:

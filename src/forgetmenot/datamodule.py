@@ -229,7 +229,7 @@ class _Scoring(Dataset[ScoringBatch]):
             rows=collator.rows(members),
             num_supervised=tuple(rows.completion_lengths[cut].tolist()),
             num_bytes=tuple(scored.num_bytes[cut].tolist()),
-            prompts=collator.prompts(prompts, after=shared) if task.answers else None,
+            prompts=collator.prompts(prompts, after=shared, room=task.max_new_tokens) if task.answers else None,
             prefix=collator.prefix(prompts[0], length=shared) if shared else None,
             max_new_tokens=task.max_new_tokens,
             counted=weight > 0,

@@ -141,5 +141,7 @@ def test_rows_to_be_scored_are_padded_to_few_widths_and_never_past_max_length() 
         assert batch.position_ids_BT[0, -row.num_tokens :].tolist() == list(range(row.num_tokens))
         assert batch.attention_mask_BT[0].sum() == row.num_tokens
         assert (batch.labels_BS[0] != X).sum() == row.num_tokens
-    assert to_score.prompts([ids(*range(11))]).input_ids_BT.shape == (1, 12)
+    assert to_score.prompts([ids(*range(11))], room=8).input_ids_BT.shape == (1, 12)
+    assert to_score.prompts([ids(*range(11))], room=9).input_ids_BT.shape == (1, 11)
+    assert to_score.prompts([ids(*range(13))], after=2, room=7).input_ids_BT.shape == (1, 11)
     assert to_score.prefix(ids(*range(20)), length=11).input_ids_BT.shape == (1, 11)

@@ -43,9 +43,12 @@ class Collator:
         """Returns the same for rows that nothing is learned from: padded, in few shapes."""
         return replace(self, packs=False, rounds=True)
 
-    def width(self, tokens: int) -> int:
-        """Returns how wide rows are padded of which the longest has so many tokens, virtual ones among them."""
-        return round_length(tokens, most=self.max_length) if self.rounds else tokens
+    def width(self, tokens: int, *, most: int | None = None) -> int:
+        """Returns how wide rows are padded of which the longest has so many tokens, virtual ones among them.
+
+        Padding makes them no longer than `most`; None: `max_length`.
+        """
+        return round_length(tokens, most=self.max_length if most is None else most) if self.rounds else tokens
 
     def rows(self, rows: Sequence[Encoded]) -> Batch:
         """Returns whole rows, prompts with completions, to measure the loss on."""
@@ -61,9 +64,14 @@ class Collator:
         labels_BS = self._filled(labels, filler=IGNORE_INDEX, left=True)
         return self._padded(self._with_virtual_tokens(ids), labels_BS=labels_BS)
 
-    def prompts(self, prompts: Sequence[np.ndarray], *, after: int = 0) -> Batch:
-        """Returns prompts alone, to be answered, each without its first `after` tokens; they carry no labels."""
-        return self._padded([row[after:] for row in self._with_virtual_tokens(prompts)])
+    def prompts(self, prompts: Sequence[np.ndarray], *, after: int = 0, room: int = 0) -> Batch:
+        """Returns prompts alone, to be answered, each without its first `after` tokens; they carry no labels.
+
+        With an answer of `room` tokens they have `max_length` at most, padding among them: some families look masks up
+        in a table of that size.
+        """
+        most = self.max_length - after - room
+        return self._padded([row[after:] for row in self._with_virtual_tokens(prompts)], most=most)
 
     def prefix(self, prompt: np.ndarray, *, length: int) -> Batch:
         """Returns the first `length` tokens of a prompt, virtual ones among them, and no padding."""
@@ -93,9 +101,11 @@ class Collator:
             row_lengths=lengths,
         )
 
-    def _padded(self, whole: Sequence[np.ndarray], *, labels_BS: Tensor | None = None) -> Batch:
+    def _padded(
+        self, whole: Sequence[np.ndarray], *, labels_BS: Tensor | None = None, most: int | None = None
+    ) -> Batch:
         left = self.decoder_start_id is None
-        input_ids_BT = self._filled(whole, filler=self.pad_id, left=left)
+        input_ids_BT = self._filled(whole, filler=self.pad_id, left=left, most=most)
         lengths_B1 = np.asarray([len(row) for row in whole])[:, None]
         starts_B1 = input_ids_BT.shape[1] - lengths_B1 if left else np.zeros_like(lengths_B1)
         positions = np.arange(input_ids_BT.shape[1]) - starts_B1
@@ -112,9 +122,9 @@ class Collator:
             decoder_input_ids_BS=decoder_input_ids_BS,
         )
 
-    def _filled(self, rows: Sequence[np.ndarray], *, filler: int, left: bool) -> Tensor:
+    def _filled(self, rows: Sequence[np.ndarray], *, filler: int, left: bool, most: int | None = None) -> Tensor:
         """Returns (rows, width) with `filler` on one side of the shorter ones."""
-        width = self.width(max(map(len, rows)))
+        width = self.width(max(map(len, rows)), most=most)
         filled = np.full((len(rows), width), filler, dtype=np.int64)
         for target, row in zip(filled, rows, strict=True):
             if left:

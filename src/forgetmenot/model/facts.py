@@ -95,15 +95,15 @@ def _by_attention_alone(empty: PreTrainedModel) -> bool:
 
 def keeps_keys_and_values(model: PreTrainedModel) -> bool:
     """Tells whether those, with positions, are all that a next token needs of the ones before it."""
-    parameters = inspect.signature(model.forward).parameters
-    return _by_attention_alone(model) and {"position_ids", "logits_to_keep"} <= set(parameters)
+    parameters = set(inspect.signature(model.forward).parameters)
+    return _by_attention_alone(model) and {"position_ids", "logits_to_keep", "past_key_values"} <= parameters
 
 
 def has_windows(text: PretrainedConfig) -> bool:
     """Tells whether some layer sees a number of tokens back and no further."""
-    layers = getattr(text, "layer_types", None)
+    layers = getattr(text, "layer_types", None) or getattr(text, "attention_layers", None)  # GPT-Neo has the latter
     if layers is not None:
-        return "sliding_attention" in layers
+        return "sliding_attention" in layers or "local" in layers
     return getattr(text, "sliding_window", None) is not None
 
 

@@ -175,3 +175,18 @@ def test_ask_answers_as_the_run_did(finished_run: Finished, tmp_path: Path) -> N
     line = read_lines(finished_run.folder / "predictions" / "mood.jsonl")[0]
     done = finish([f"run={finished_run.folder}", f"prompt={line['prompt'].strip()}"], tmp_path, command="ask")
     assert line["after"].strip() in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prompt=a fine film", "max_new_tokens=600"], "max_length must be at least 608"),
+        (["prompt=" + "a fine film " * 40], "prompt must fit into max_length=64 with 2 new tokens"),
+    ],
+)
+def test_ask_refuses_what_does_not_fit_beside_its_answer(
+    finished_run: Finished, tmp_path: Path, words: list[str], said: str
+) -> None:
+    asked = finish([f"run={finished_run.folder}", *words], tmp_path, command="ask")
+    assert asked.code == 1
+    assert said in asked.sentence

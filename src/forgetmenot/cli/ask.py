@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from forgetmenot.cli.checks import check_lengths
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.wiring import base_module, data_for, load_adapted, trainer_for
 from forgetmenot.config.build import build
+from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.settings import Question
 from forgetmenot.config.source import chat_of, read_source
@@ -52,12 +54,22 @@ def run(config: DictConfig) -> None:
 
 
 def _asked(setup: Setup, prompt: str, *, max_new_tokens: int) -> ScoringSet:
-    """Returns the prompt as one example, laid out as the run's own were; nothing of it is kept on disk."""
+    """Returns the prompt as one example, laid out as the run's own were; nothing of it is kept on disk.
+
+    Raises ConfigError where it does not fit beside its answer: one that is cut would be another question.
+    """
     task = replace(
         setup.target.task, prompt="prompt", prompts=(), metric="accuracy", choices=(), max_new_tokens=max_new_tokens
     )
+    check_lengths(setup.settings, setup.facts, method=setup.method, chat=setup.chat, tasks=(task,))
     example = Example(prompt=prompt + task.separator, completion=" ", references=("",))
-    return scoring_set(task, [example], encoder=replace(setup.encoder, cache=None))
+    asked = scoring_set(task, [example], encoder=replace(setup.encoder, cache=None))
+    if asked.rows.truncated:
+        raise ConfigError(
+            f"prompt must fit into max_length={setup.settings.max_length} with {max_new_tokens} new tokens, got a "
+            "longer one; a smaller max_new_tokens leaves it more room"
+        )
+    return asked
 
 
 def _answer(setup: Setup, module: AdaptationModule, asked: ScoringSet, *, virtual_tokens: int) -> str:

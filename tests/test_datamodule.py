@@ -1,6 +1,7 @@
 """The data module: planned steps with their token counts, and scoring batches that miss no example."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -137,6 +138,15 @@ def test_a_scoring_batch_with_its_answers_keeps_to_micro_batch_tokens(num_virtua
     for batch in data.test_dataloader():
         rows, tokens = batch.rows.input_ids_BT.shape
         assert rows * (tokens + batch.max_new_tokens) <= data.plan.micro_batch_tokens or rows == 1
+
+
+def test_a_long_choice_beside_a_short_answer_keeps_to_micro_batch_tokens() -> None:
+    pairs = [([10 + number] * PROMPT, [10 + number] * 17) for number in range(EXAMPLES)]
+    long = replace(split(range(EXAMPLES)), rows=Rows.of(pairs, is_encoder_decoder=False))
+    quiz = scoring("quiz")
+    chosen = replace(quiz, task=replace(quiz.task, choices=("a", "b")), choices=(quiz.rows, long))
+    for batch in data_module(tests=(chosen,)).test_dataloader():
+        assert all(choice.input_ids_BT.numel() <= 24 or len(choice.input_ids_BT) == 1 for choice in batch.choices)
 
 
 def test_scoring_needs_no_trainer() -> None:

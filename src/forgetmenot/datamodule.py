@@ -153,7 +153,8 @@ class AdaptationData(LightningDataModule):
         """
         rank, world_size = self._rank()
         answer = data.task.max_new_tokens if data.task.answers else 0
-        rows = data.rows.lengths + self.collator.num_virtual_tokens
+        longest = np.max([data.rows.lengths, *(choice.lengths for choice in data.choices)], axis=0)
+        rows = longest + self.collator.num_virtual_tokens
         widths = {tokens: self.collator.to_score().width(tokens) for tokens in np.unique(rows).tolist()}
         lengths = np.array([widths[tokens] for tokens in rows.tolist()]) + answer
         limit = self.plan.micro_batch_tokens

@@ -111,6 +111,18 @@ def test_a_sweep_over_one_number_is_a_curve_in_its_order(tmp_path: Path) -> None
     assert chart.title == "lora over method.rank"
 
 
+def test_a_sweep_of_one_seed_has_intervals_for_bars_and_of_several_their_spread(tmp_path: Path) -> None:
+    for rank in (2, 4, 8):
+        write_run(tmp_path / f"one{rank}", "method=lora", f"method.rank={rank}")
+        change(tmp_path / f"one{rank}", gain_mean_ci=(0.4, 0.7))
+        for seed, after in enumerate((0.7, 0.9)):
+            write_run(tmp_path / f"two{rank}{seed}", "method=full", f"layers={rank}", seed=seed, after=after)
+    bars = {chart.title: chart.figure["data"][0]["error_y"] for chart in sweeps(groups(tmp_path))}
+    assert bars["lora over method.rank"]["array"] == pytest.approx([0.2] * 3)
+    assert bars["lora over method.rank"]["arrayminus"] == pytest.approx([0.1] * 3)
+    assert bars["full over layers"]["array"] == bars["full over layers"]["arrayminus"] == pytest.approx([0.02**0.5] * 3)
+
+
 def test_sweeps_beside_each_other_and_grids_have_a_curve_each(tmp_path: Path) -> None:
     for number in range(1, 4):
         write_run(tmp_path / f"kl{number}", "method=full", f"kl.weight={number}")

@@ -12,6 +12,8 @@ from forgetmenot.report.runs import Group, Settings, after, gain, hardware, mean
 from forgetmenot.result import Interval, RunResult
 
 Figure = dict[str, object]
+Reading = Callable[[RunResult], float | None]
+"""What a chart shows of a result."""
 Point = tuple[float, float, Group]
 """Mean forgetting, gain, and whose they are."""
 
@@ -43,7 +45,7 @@ def pareto(groups: Sequence[Group]) -> Chart | None:
         traces.append(
             {
                 "type": "scatter", "mode": "markers", "name": text(group.label), "x": [x], "y": [y],
-                "error_x": _error(group, mean_forgetting, "forgetting"), "error_y": _error(group, gain, "gain"),
+                "error_x": _error(group, mean_forgetting), "error_y": _error(group, gain),
                 "marker": {"size": _size(group), "line": {"width": 3 if (x, y, group) in best else 0}},
                 "hovertext": text(_told(group)), "hoverinfo": "text",
             }
@@ -159,16 +161,17 @@ def _sweep(groups: Sequence[Group], *, key: str, name: str, title: str) -> Chart
     traces = []
     for label, read in (("gain", gain), ("mean forgetting", mean_forgetting)):
         measured = [groups[i].values(read) for i in order]
+        down, up = zip(*(_ends(groups[i], read) for i in order), strict=True)
         traces.append(
             {
                 "type": "scatter", "mode": "lines+markers", "name": label, "x": [values[i] for i in order],
                 "y": [mean(found) if found else None for found in measured],
-                "error_y": {"array": [stdev(found) if len(found) > 1 else 0.0 for found in measured]},
+                "error_y": {"symmetric": False, "arrayminus": list(down), "array": list(up)},
             }
         )  # fmt: skip
     wide = min(values) > 0 and max(values) / min(values) >= 8
     layout = {"xaxis": {"title": {"text": key}, "type": "log" if wide else "linear"}}
-    note = "Bars are the standard deviation over seeds."
+    note = "Bars are the standard deviation over seeds, or of one seed the 95% interval."
     return Chart(name=name, title=title, note=note, figure={"data": traces, "layout": layout})
 
 
@@ -189,20 +192,28 @@ def text(words: str) -> str:
     return escape(words, quote=False)
 
 
-def _error(group: Group, read: Callable[[RunResult], float | None], name: str) -> dict[str, object]:
-    """Returns the bars around a dot: the spread over seeds, or the interval of one."""
+def _error(group: Group, read: Reading) -> dict[str, object]:
+    """Returns the bars around a dot."""
+    values, (down, up) = group.values(read), _ends(group, read)
+    if not values or down == up == 0.0:
+        return {"visible": False}
+    return {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down]}
+
+
+def _ends(group: Group, read: Reading) -> tuple[float, float]:
+    """Returns how far bars go down and up from the mean: the spread over seeds, or the interval of one."""
     values = group.values(read)
     if len(values) > 1:
-        return {"type": "data", "array": [stdev(values)]}
+        return stdev(values), stdev(values)
     result = group.runs[0].result
     ends: Interval | None = None
-    if name == "gain":
+    if read is gain:
         ends = result.gain_mean_ci
-    if name == "forgetting" and result.forgetting_ci:
+    elif result.forgetting_ci:
         ends = result.forgetting_ci["mean"]
     if ends is None or not values:
-        return {"visible": False}
-    return {"type": "data", "symmetric": False, "array": [ends[1] - values[0]], "arrayminus": [values[0] - ends[0]]}
+        return 0.0, 0.0
+    return values[0] - ends[0], ends[1] - values[0]
 
 
 def _size(group: Group) -> float:

@@ -19,6 +19,7 @@ from transformers import (
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
+    MixtralConfig,
     Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
@@ -61,6 +62,7 @@ CONFIGS: Mapping[str, PretrainedConfig] = {
     ),
     "gemma3": Gemma3TextConfig(**_SPECIAL, **_SIZES, head_dim=8, sliding_window=4),
     "phi3": Phi3Config(**_SPECIAL, **_SIZES, original_max_position_embeddings=64),
+    "mixtral": MixtralConfig(**_SPECIAL, **_SIZES, num_local_experts=3, num_experts_per_tok=2, sliding_window=None),
     "t5": T5Config(
         vocab_size=VOCAB, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD, d_model=16, d_kv=8, d_ff=24,
         num_layers=2, num_heads=2, dropout_rate=0.0, initializer_factor=1.0,

@@ -1,5 +1,6 @@
 """LoRA: the contract of a method, its size as worked out by hand, and its refusals."""
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -104,3 +105,31 @@ def test_an_adapter_file_without_some_of_its_weights_is_refused(tmp_path: Path) 
 
     with pytest.raises(ValueError, match="must hold an adapter of this method and model, got no weights for"):
         method.load(tiny("llama"), tmp_path)
+
+
+class TestExperts:
+    """Of a mixture of experts, peft adapts a weight of three axes."""
+
+    LORA = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",))
+
+    def test_its_change_is_that_of_all_experts(self) -> None:
+        model = self.LORA.apply(tiny("mixtral"))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if ".lora_B." in name:
+                    parameter.normal_()
+        base, merged = tiny("mixtral"), self.LORA.merge(copy.deepcopy(model))
+        before, after = dict(base.named_parameters()), dict(merged.named_parameters())
+        square = sum(float((after[name] - before[name]).double().square().sum()) for name in before)
+        assert math.isclose(self.LORA.change(model, base), math.sqrt(square), rel_tol=1e-4)
+
+    @pytest.mark.parametrize("settings", [{"decomposed": True, "name": "dora"}, {"dropout": 0.1}])
+    def test_what_peft_does_not_have_for_them_is_refused_with_what_to_use_instead(
+        self, settings: dict[str, object]
+    ) -> None:
+        with pytest.raises(ValueError, match=r"^method must be .* mixtral, got .*; method\.target_modules can"):
+            replace(self.LORA, **settings).apply(tiny("mixtral"))
+
+    def test_principal_values_of_them_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"^method\.start must be zero .* got pissa for mixtral; method=lora"):
+            replace(self.LORA, start="pissa").apply(tiny("mixtral"))

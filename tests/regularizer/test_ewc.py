@@ -147,6 +147,13 @@ def test_a_method_that_leaves_the_bases_weights_alone_is_refused_with_what_to_us
         SAMPLES.check(PROMPT.apply(tiny("llama")), own=base_names("llama"), context=None)
 
 
+def test_adapted_experts_are_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(
+        ValueError, match=r"^regularizer\.ewc must hold .* got an adapter of experts at .*experts.*; regularizer=kl"
+    ):
+        SAMPLES.check(LORA.apply(tiny("mixtral")), own=base_names("mixtral"), context=None)
+
+
 def test_samples_longer_than_the_model_reads_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^regularizer\.ewc\.max_tokens must be below the model's context of 8"):
         SAMPLES.check(FULL.apply(tiny("llama")), own=base_names("llama"), context=SAMPLES.max_tokens)

@@ -142,6 +142,13 @@ def test_a_weight_of_zero_penalizes_nothing_however_far_the_model_moved() -> Non
     assert penalty(moved(model)).item() == 0.0
 
 
+def test_adapted_experts_are_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(
+        ValueError, match=r"^regularizer\.l2_sp must hold .* got an adapter of experts at .*experts.*; regularizer=kl"
+    ):
+        L2SP(name="l2_sp", weight=0.1).check(LORA.apply(tiny("mixtral")), own=(), context=None)
+
+
 @pytest.mark.parametrize("weight", [-0.1, float("nan")])
 def test_a_weight_that_is_negative_or_no_number_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match=rf"^weight must be at least 0, got {weight}$"):

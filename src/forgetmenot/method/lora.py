@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, cast
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.tuners.lora import Linear, LoraLayer
+from peft.tuners.lora import Linear, LoraLayer, ParamWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -73,8 +73,16 @@ class Lora(Method):
         self._check_rank(model)
         adapted = self._adapted(model)
         if self.start == "pissa":
+            self._check_matrices(adapted)
             start_at_principal_values(adapted)
         return adapted
+
+    def _check_matrices(self, adapted: PreTrainedModel) -> None:
+        if any(isinstance(layer, ParamWrapper) for layer in _lora_layers(adapted)):
+            raise ValueError(
+                "method.start must be zero for a model whose experts share a weight of three axes, got "
+                f"{self.start} for {adapted.config.model_type}; method=lora learns there"
+            )
 
     def _adapted(self, model: PreTrainedModel) -> PreTrainedModel:
         """Returns peft's model with B at 0."""
@@ -88,8 +96,14 @@ class Lora(Method):
             use_rslora=self.rank_stabilized,
             use_dora=self.decomposed,
         )
-        # peft's wrapper is no PreTrainedModel, but passes on to the base whatever it does not have itself
-        adapted = cast(PreTrainedModel, get_peft_model(model, config))
+        try:
+            # peft's wrapper is no PreTrainedModel, but passes on to the base whatever it does not have itself
+            adapted = cast(PreTrainedModel, get_peft_model(model, config))
+        except ValueError as error:  # such as DoRA for experts
+            raise ValueError(
+                f"method must be one that peft can put on the layers of {model.config.model_type}, got {self.name} "
+                f"({error}); method.target_modules can name others, or method=full trains any"
+            ) from error
         if self.decomposed:
             for layer in _lora_layers(adapted):
                 set_magnitudes(layer)
@@ -106,6 +120,8 @@ class Lora(Method):
         return hypot(*(self._layer_change(layer) for layer in _lora_layers(model)))
 
     def _layer_change(self, layer: LoraLayer) -> float:
+        if isinstance(layer, ParamWrapper):  # experts: a product each, in one A and one B
+            return norm([layer.get_delta_weight(ADAPTER)])  # type: ignore[no-untyped-call]  # peft's
         if self.decomposed:
             assert isinstance(layer, Linear)
             return norm([decomposed_change(layer)])

@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from forgetmenot.data.types import Encoded
 from forgetmenot.regularizer.base import Frozen, Penalty, Regularizer, Supplies, Tensors
 from forgetmenot.regularizer.fisher import diagonal_fisher, sample_texts
-from forgetmenot.regularizer.low_rank import LowRankPair, Start, trained_alone, trained_pairs
+from forgetmenot.regularizer.low_rank import LowRankPair, Start, check_matrices, trained_alone, trained_pairs
 
 _PEFT_PREFIX = "base_model.model."
 _MAGNITUDE = ".lora_magnitude_vector."  # DoRA's, beside A and B
@@ -109,6 +109,7 @@ class EWC(Regularizer):
                 f"regularizer.{self.name}.max_tokens must be below the model's context of {context} tokens, "
                 f"got {self.max_tokens}"
             )
+        check_matrices(model, name=self.name)
         added = [name for name in trained_alone(model) if _MAGNITUDE not in name and _own_name(name) not in own]
         if added:
             raise ValueError(

@@ -4,13 +4,14 @@ Equation 2 of Li, Grandvalet, Davoine 2018, https://arxiv.org/abs/1802.01483. Of
 those that it changes: it is held by its product, and not by its two factors, which can move while that stays.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from forgetmenot.regularizer.base import Penalty, Regularizer, Supplies
-from forgetmenot.regularizer.low_rank import Start, trained_alone, trained_pairs
+from forgetmenot.regularizer.low_rank import Start, check_matrices, trained_alone, trained_pairs
 
 
 class StartingPointPenalty(Penalty):
@@ -40,6 +41,10 @@ class StartingPointPenalty(Penalty):
 @dataclass(frozen=True, kw_only=True)
 class L2SP(Regularizer):
     """Pulls every trained weight, and what every low-rank adapter changes, back to its starting point."""
+
+    def check(self, model: nn.Module, *, own: Collection[str], context: int | None) -> None:
+        """Raises ValueError where experts are adapted, of which one A and one B hold several products."""
+        check_matrices(model, name=self.name)
 
     def prepare(self, model: nn.Module, supplies: Supplies) -> StartingPointPenalty:
         """Returns the penalty around the weights that `model` has now."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
 
 from forgetmenot.method.lora_layers import product_square
@@ -62,6 +62,20 @@ def trained_alone(model: nn.Module) -> dict[str, nn.Parameter]:
     """Returns what `model` trains beside its low-rank adapters, by name."""
     paired = {name for pair in trained_pairs(model) for name in (pair.a, pair.b)}
     return {name: p for name, p in model.named_parameters() if p.requires_grad and name not in paired}
+
+
+def check_matrices(model: nn.Module, *, name: str) -> None:
+    """Raises ValueError where an adapter holds a product for each of a block's experts, which is none of two matrices.
+
+    `name` is the regularizer's.
+    """
+    for pair in trained_pairs(model):
+        layer = pair.layer_in(model)
+        if isinstance(layer, ParamWrapper) and layer.num_experts > 1:
+            raise ValueError(
+                f"regularizer.{name} must hold layers of one matrix each, got an adapter of experts at {pair.layer}; "
+                "regularizer=kl holds what the model says, whatever is trained"
+            )
 
 
 class Start(nn.Module):

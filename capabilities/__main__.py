@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = _parse(arguments)
     known = Capabilities.read()
     cells = _chosen(asked, known)
+    codes = {method: code(method) for method, _ in cells}  # before they are probed: it may be edited meanwhile
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="capabilities_") as place:
         answers = _probed(Bench.at(Path(place)), cells)
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.check:
         told = differences(known, answers)
     else:
-        updated(known, answers, minutes=minutes).write()
+        updated(known, answers, codes=codes, minutes=minutes).write()
         told = [f"{method}, {column}: {found}" for (method, column), found in answers.items() if found.kind == "fault"]
     if told:
         sys.exit("\n".join(told))
@@ -57,13 +58,12 @@ def differences(known: Capabilities, answers: Answers) -> list[str]:
     return told
 
 
-def updated(known: Capabilities, answers: Answers, *, minutes: float) -> Capabilities:
+def updated(known: Capabilities, answers: Answers, *, codes: Mapping[str, str], minutes: float) -> Capabilities:
     """Returns what is kept with whole rows of `answers` in the place of older ones; rows that are gone are left out."""
     today = date.today().isoformat()
-    probed = {method: None for method, _ in answers}
     fresh = {
-        method: Row(code=code(method), probed=today, cells={column: answers[method, column] for column in PROBES})
-        for method in probed
+        method: Row(code=own, probed=today, cells={column: answers[method, column] for column in PROBES})
+        for method, own in codes.items()
     }
     kept = {method: row for method, row in known.rows.items() if method in rows()}
     return Capabilities(whole=_whole(today, minutes) if set(fresh) == set(rows()) else known.whole, rows=kept | fresh)

@@ -84,10 +84,10 @@ def test_a_difference_names_the_cell_and_both_answers() -> None:
 def test_rows_that_were_probed_again_replace_theirs_and_leave_the_others() -> None:
     one, other = rows()[:2]
     known = Capabilities(whole=WHOLE, rows={other: ROW, "gone": ROW})
-    after = updated(known, dict.fromkeys(cells_of([one]), YES), minutes=1)
+    after = updated(known, dict.fromkeys(cells_of([one]), YES), codes={one: "1"}, minutes=1)
     assert set(after.rows) == {one, other} and after.rows[other] == ROW and after.whole == WHOLE
-    assert after.rows[one].code == code(one) and set(after.rows[one].cells) == set(PROBES)
-    whole = updated(known, dict.fromkeys(cells_of(rows()), YES), minutes=61).whole
+    assert after.rows[one].code == "1" and set(after.rows[one].cells) == set(PROBES)
+    whole = updated(known, dict.fromkeys(cells_of(rows()), YES), codes=dict.fromkeys(rows(), "1"), minutes=61).whole
     assert whole is not None and whole.minutes == 61
 
 

@@ -73,6 +73,21 @@ def test_layers_are_made_plain_without_a_line_of_transformers_and_its_others_are
 
 
 @needs_bitsandbytes
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_what_4_bits_stand_for_is_a_plain_model_of_the_family_that_answers_alike(family: str) -> None:
+    held, ids = quantized(family, dtype=torch.float32), torch.arange(4, 12)[None]
+    with torch.no_grad():
+        answered = held(input_ids=ids).logits
+
+    plain = dequantized(held)
+
+    exact = tiny(family, sizes=WIDE[family])
+    exact.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(exact(input_ids=ids).logits, answered, rtol=1e-3, atol=1e-4)
+
+
+@needs_bitsandbytes
 def test_a_model_answers_the_same_after_a_pass_that_it_was_evaluated_in() -> None:
     held = quantized("llama", dtype=torch.float32).eval()
     ids = torch.arange(4, 12)[None]

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
 from low_rank_models import low_rank, merged
-from tiny_models import BOS, EOS, VOCAB, tiny
+from method_contract import quantized
+from tiny_models import BOS, EOS, VOCAB, WIDE, tiny
 from tiny_penalties import frozen, gradients, moved, retained, supplies_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -114,6 +116,21 @@ def test_an_adapter_is_held_by_the_fisher_of_the_weights_that_it_changes(family:
 
     assert value == pytest.approx(plain.item(), rel=1e-4)
     torch.testing.assert_close(ours, gradients(model), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the extra `quantize`")
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_over_4_bits_the_fisher_is_that_of_the_exact_base_whichever_way_it_keeps_its_matrices(family: str) -> None:
+    exact = tiny(family, sizes=WIDE[family])
+    fisher = {name: torch.rand_like(weight) for name, weight in exact.named_parameters()}
+    over_4_bits = replace(LORA, quantize="nf4").apply(quantized(family, dtype=torch.float32))
+    over_exact = LORA.apply(exact)
+    ours, plain = (ConsolidationPenalty(m, fisher=fisher, weight=0.7) for m in (over_4_bits, over_exact))
+
+    learned = {name: w for name, w in moved(over_4_bits, by=0.1).state_dict().items() if ".lora_" in name}
+    over_exact.load_state_dict(learned, strict=False)
+
+    assert ours(over_4_bits).item() == pytest.approx(plain(over_exact).item(), rel=1e-5) != 0.0
 
 
 def test_full_and_lora_are_held_by_the_same_fisher() -> None:

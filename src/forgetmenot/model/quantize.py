@@ -13,6 +13,7 @@ import torch
 from peft.utils.integrations import dequantize_bnb_weight, get_bnb_param_type
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from forgetmenot.model.layers import inputs, linear_layers
@@ -91,20 +92,37 @@ def keep_layout(model: PreTrainedModel) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
+def was_conv1d(layer: nn.Module) -> bool:
+    """Tells whether a layer is GPT-2's Conv1D, which keeps its matrix the other way round, or was before 4 bits."""
+    return issubclass(getattr(layer, "source_cls", type(layer)), Conv1D)  # transformers notes it on what it quantizes
+
+
 def dequantized(model: PreTrainedModel) -> PreTrainedModel:
-    """Returns the model with plain fp32 layers of what its quantized ones stand for."""
+    """Returns the model with plain fp32 layers, of the classes that it had, of what its quantized ones stand for."""
+    turned = [name for name, layer in model.named_modules() if was_conv1d(layer) and not isinstance(layer, Conv1D)]
     speaker = logging.getLogger("transformers.integrations.bitsandbytes")
     speaker.addFilter(_is_news)
     try:
         plain: PreTrainedModel = model.dequantize(dtype=torch.float32)
     finally:
         speaker.removeFilter(_is_news)
+    for name in turned:
+        plain.set_submodule(name, _conv1d(plain.get_submodule(name)))
     return plain
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Tells whether a line of transformers says more than that layers are made plain, which was asked for."""
     return not record.getMessage().startswith("The modules are dequantized in ")
+
+
+def _conv1d(layer: nn.Module) -> Conv1D:
+    """Returns what a linear layer is as GPT-2 has it."""
+    weight_OI = layer.get_parameter("weight")
+    turned = Conv1D(*weight_OI.shape)
+    turned.weight = nn.Parameter(weight_OI.detach().T.contiguous())
+    turned.bias = nn.Parameter(layer.get_parameter("bias").detach())
+    return turned
 
 
 def dense(weight: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from forgetmenot.data.types import Encoded
+from forgetmenot.model.quantize import was_conv1d
 from forgetmenot.regularizer.base import Frozen, Penalty, Regularizer, Supplies, Tensors
 from forgetmenot.regularizer.fisher import diagonal_fisher, sample_texts
 from forgetmenot.regularizer.low_rank import LowRankPair, Start, check_matrices, trained_alone, trained_pairs
@@ -65,12 +66,11 @@ class ConsolidationPenalty(Penalty):
 def _weighed(model: nn.Module, start: Start, fisher: Tensor) -> Tensor:
     """Returns sum F (change)^2 of one adapted layer."""
     layer, adapter = start.pair.layer_in(model), start.pair.adapter
-    transposed = isinstance(layer.get_base_layer(), Conv1D)
     change_OI = start.factors(model).matrix
-    fisher_OI = fisher.T if transposed else fisher
+    fisher_OI = fisher.T if was_conv1d(layer.get_base_layer()) else fisher
     if adapter in layer.lora_magnitude_vector:
         held = dequantize_module_weight(layer.get_base_layer()).detach().float()
-        held_OI = held.T if transposed else held
+        held_OI = held.T if isinstance(layer.get_base_layer(), Conv1D) else held
         turned_OI = held_OI + change_OI
         magnitude_O1 = layer.lora_magnitude_vector[adapter].get_parameter("weight")[:, None]
         change_OI = magnitude_O1 * turned_OI / turned_OI.norm(dim=1, keepdim=True) - held_OI

@@ -149,6 +149,18 @@ def test_a_long_choice_beside_a_short_answer_keeps_to_micro_batch_tokens() -> No
         assert all(choice.input_ids_BT.numel() <= 24 or len(choice.input_ids_BT) == 1 for choice in batch.choices)
 
 
+def test_an_encoder_and_a_decoder_together_keep_to_micro_batch_tokens() -> None:
+    pairs = [([10] * p, [11] * c) for p, c in ((1, 9), (9, 1), (2, 8), (8, 2), (5, 5), (4, 6))]
+    rows = replace(split(range(6)), rows=Rows.of(pairs, is_encoder_decoder=True))
+    quiz = scoring("quiz", pieces=tuple(range(6)))
+    data = data_module(tests=(replace(quiz, task=replace(quiz.task, max_new_tokens=1), rows=rows),))
+    data.collator, data.plan = replace(data.collator, decoder_start_id=PAD), replace(data.plan, micro_batch_tokens=70)
+    batches = list(data.test_dataloader())
+    for batch in batches:
+        assert batch.rows.input_ids_BT.numel() + batch.rows.labels_BS.numel() <= 70
+    assert 1 < len(batches) < 6
+
+
 def test_scoring_needs_no_trainer() -> None:
     data = data_module()
     data.trainer = None

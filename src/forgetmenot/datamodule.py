@@ -152,10 +152,15 @@ class AdaptationData(LightningDataModule):
         Returns this rank's, as many as every other rank's.
         """
         rank, world_size = self._rank()
+        width = self.collator.to_score().width
         answer = data.task.max_new_tokens if data.task.answers else 0
-        longest = np.max([data.rows.lengths, *(choice.lengths for choice in data.choices)], axis=0)
+        splits = (data.rows, *data.choices)
+        longest = np.max([split.lengths for split in splits], axis=0)
+        if self.collator.decoder_start_id is not None:  # prompts and completions are padded each by themselves
+            longest = data.rows.rows.prompt_lengths
+            answer = max(answer, *(width(int(split.rows.completion_lengths.max())) for split in splits))
         rows = longest + self.collator.num_virtual_tokens
-        widths = {tokens: self.collator.to_score().width(tokens) for tokens in np.unique(rows).tolist()}
+        widths = {tokens: width(tokens) for tokens in np.unique(rows).tolist()}
         lengths = np.array([widths[tokens] for tokens in rows.tolist()]) + answer
         limit = self.plan.micro_batch_tokens
         whole = Plan(lengths=lengths, batch_size=len(lengths), micro_batch_tokens=limit, seed=0, rounded=True)

@@ -2,18 +2,16 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from statistics import mean, stdev
 
-from forgetmenot.report.runs import Group, Settings, after, gain, hardware, mean_forgetting, peak, seconds
-from forgetmenot.result import Interval, RunResult
+from forgetmenot.report.runs import Group, Reader, Settings, after, gain, hardware, mean_forgetting, peak, seconds
+from forgetmenot.result import Interval
 
 Figure = dict[str, object]
-Reading = Callable[[RunResult], float | None]
-"""What a chart shows of a result."""
 Point = tuple[float, float, Group]
 """Mean forgetting, gain, and whose they are."""
 
@@ -192,7 +190,7 @@ def text(words: str) -> str:
     return escape(words, quote=False)
 
 
-def _error(group: Group, read: Reading) -> dict[str, object]:
+def _error(group: Group, read: Reader) -> dict[str, object]:
     """Returns the bars around a dot."""
     values, (down, up) = group.values(read), _ends(group, read)
     if not values or down == up == 0.0:
@@ -200,7 +198,7 @@ def _error(group: Group, read: Reading) -> dict[str, object]:
     return {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down]}
 
 
-def _ends(group: Group, read: Reading) -> tuple[float, float]:
+def _ends(group: Group, read: Reader) -> tuple[float, float]:
     """Returns how far bars go down and up from the mean: the spread over seeds, or the interval of one."""
     values = group.values(read)
     if len(values) > 1:

@@ -1,11 +1,12 @@
 """The figures that stand side by side of groups of runs, in a terminal and on the page alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
 from forgetmenot.report.runs import (
     Group,
+    Reader,
     after,
     forgetting,
     forgotten,
@@ -18,8 +19,6 @@ from forgetmenot.report.runs import (
     seconds,
 )
 from forgetmenot.result import RunResult
-
-Reader = Callable[[RunResult], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)

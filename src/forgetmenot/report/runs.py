@@ -16,6 +16,8 @@ _NEEDED = ("model", "data", "tasks", "started")  # of a complete result
 _WANDB = "wandb"  # W&B keeps a config.yaml of its own in a run's folder
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where PyYAML was built with it
 Settings = frozenset[tuple[str, str]]
+Reader = Callable[[RunResult], float | None]
+"""What finds a figure in a result, or that it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Group:
     label: str
     runs: tuple[Run, ...]
 
-    def values(self, read: Callable[[RunResult], float | None]) -> list[float]:
+    def values(self, read: Reader) -> list[float]:
         """Returns what `read` finds in each run; runs without it are left out."""
         found = [read(run.result) for run in self.runs]
         return [value for value in found if value is not None]
@@ -158,7 +160,7 @@ def gain(result: RunResult) -> float | None:
     return result.gain_mean
 
 
-def gained(task: str) -> Callable[[RunResult], float | None]:
+def gained(task: str) -> Reader:
     """Returns what reads how much better one target became."""
     return lambda result: (result.gain or {}).get(task)
 
@@ -179,7 +181,7 @@ def forgetting(result: RunResult) -> Mapping[str, float]:
     return result.forgetting["tasks"] if result.forgetting else {}
 
 
-def forgotten(task: str) -> Callable[[RunResult], float | None]:
+def forgotten(task: str) -> Reader:
     """Returns what reads how much worse one task became."""
     return lambda result: forgetting(result).get(task)
 

@@ -47,6 +47,11 @@ class Finished:
 
 Train = Callable[..., Finished]
 
+SCORED = (
+    "tasks", "gain", "gain_ci", "gain_mean", "gain_mean_ci", "forgetting", "forgetting_ci", "drift", "model",
+)  # fmt: skip
+"""What of a run's result an evaluation of it repeats, whatever its method."""
+
 
 def read_lines(file: Path) -> list[dict[str, object]]:
     """Returns the objects of a jsonl file."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from tiny_runs import Finished, finish, read_lines, read_result
+from tiny_runs import SCORED, Finished, finish, read_lines, read_result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -21,18 +21,7 @@ def evaluated(finished_run: Finished, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_on_the_runs_own_tasks_it_repeats_the_runs_numbers(finished_run: Finished, evaluated: Finished) -> None:
     before, after = read_result(finished_run.folder), read_result(evaluated.folder)
-    for key in (
-        "tasks",
-        "gain",
-        "gain_ci",
-        "gain_mean",
-        "gain_mean_ci",
-        "forgetting",
-        "forgetting_ci",
-        "drift",
-        "model",
-        "method",
-    ):
+    for key in (*SCORED, "method"):
         assert after[key] == before[key], key
     for file in (finished_run.folder / "predictions").iterdir():
         assert read_lines(evaluated.folder / "predictions" / file.name) == read_lines(file)
@@ -180,7 +169,10 @@ def test_ask_answers_as_the_run_did(finished_run: Finished, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["prompt=a fine film", "max_new_tokens=600"], "max_length must be at least 608"),
+        (
+            ["prompt=a fine film", "max_new_tokens=600"],
+            "max_new_tokens must be at most 56 within max_length=64",
+        ),
         (["prompt=" + "a fine film " * 40], "prompt must fit into max_length=64 with 2 new tokens"),
     ],
 )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tiny_runs import Finished, finish, read_lines, read_result
+from tiny_runs import SCORED, Finished, finish, read_lines, read_result
 
 from forgetmenot.cli import train as story
 
@@ -65,17 +65,7 @@ def test_evaluate_repeats_the_runs_numbers(prompted: Finished, tmp_path: Path) -
     done = finish([f"run={prompted.folder}"], tmp_path, command="evaluate")
     assert done.code == 0, done.stderr
     before, after = read_result(prompted.folder), read_result(done.folder)
-    for key in (
-        "tasks",
-        "gain",
-        "gain_ci",
-        "gain_mean",
-        "gain_mean_ci",
-        "forgetting",
-        "forgetting_ci",
-        "drift",
-        "model",
-    ):
+    for key in SCORED:
         assert after[key] == before[key], key
     assert after["cost"]["prompt_tokens_per_example"] == before["cost"]["prompt_tokens_per_example"]
 

@@ -6,12 +6,12 @@ forgetmenot ask run=outputs/runs/DATE/RUN prompt="Alba ate it. Who is named here
 import io
 from dataclasses import replace
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from forgetmenot.cli.checks import check_lengths
+from forgetmenot.cli.checks import shortest_row
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.wiring import base_module, data_for, load_adapted, trainer_for
 from forgetmenot.config.build import build
@@ -34,7 +34,7 @@ _ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 def run(config: DictConfig) -> None:
     """Prints the answers."""
     quiet_libraries()
-    question = build(OmegaConf.masked_copy(config, [str(key) for key in config if key != "model"]), Question, key="")
+    question = build(DictConfig({key: config[key] for key in config if key != "model"}), Question, key="")
     source = read_source(question.run, {}, chat=chat_of(config))
     source.config.trainer.update(_ONE_PROCESS)
     setup = set_up(expand_retained(source.config))
@@ -61,12 +61,15 @@ def _asked(setup: Setup, prompt: str, *, max_new_tokens: int) -> ScoringSet:
     task = replace(
         setup.target.task, prompt="prompt", prompts=(), metric="accuracy", choices=(), max_new_tokens=max_new_tokens
     )
-    check_lengths(setup.settings, setup.facts, method=setup.method, chat=setup.chat, tasks=(task,))
+    max_length = setup.settings.max_length
+    most = max_length - shortest_row(setup.method, setup.chat)
+    if max_new_tokens > most:
+        raise ConfigError(f"max_new_tokens must be at most {most} within max_length={max_length}, got {max_new_tokens}")
     example = Example(prompt=prompt + task.separator, completion=" ", references=("",))
     asked = scoring_set(task, [example], encoder=replace(setup.encoder, cache=None))
     if asked.rows.truncated:
         raise ConfigError(
-            f"prompt must fit into max_length={setup.settings.max_length} with {max_new_tokens} new tokens, got a "
+            f"prompt must fit into max_length={max_length} with {max_new_tokens} new tokens, got a "
             "longer one; a smaller max_new_tokens leaves it more room"
         )
     return asked

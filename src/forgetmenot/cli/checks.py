@@ -35,15 +35,25 @@ def check_lengths(
         raise ConfigError(
             f"max_length must be at most the model's context of {facts.context} tokens, got {settings.max_length}"
         )
-    answer = max(task.max_new_tokens for task in tasks if task.answers) if any(t.answers for t in tasks) else 1
-    frame = 0 if chat is None else len(chat.opening) + len(chat.closing)
-    needed = method.virtual_tokens + frame + answer + 8
+    answer = max((task.max_new_tokens for task in tasks if task.answers), default=1)
+    frame = _chat_tokens(chat)
+    needed = shortest_row(method, chat) + answer
     if settings.max_length < needed:
         of_chat = f"{frame} of the chat template, " if frame else ""
         raise ConfigError(
             f"max_length must be at least {needed} ({method.virtual_tokens} virtual tokens, {of_chat}"
             f"{answer} new tokens, 8 of prompt), got {settings.max_length}"
         )
+
+
+def shortest_row(method: Method, chat: Chat | None) -> int:
+    """Returns the tokens that an answer leaves to the least of prompts: 8, within its template and virtual tokens."""
+    return method.virtual_tokens + _chat_tokens(chat) + 8
+
+
+def _chat_tokens(chat: Chat | None) -> int:
+    """Returns the tokens that a template puts around each prompt."""
+    return 0 if chat is None else len(chat.opening) + len(chat.closing)
 
 
 def check_recomputing(model: Model, *, method: Method) -> None:

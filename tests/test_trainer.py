@@ -85,8 +85,21 @@ def test_a_precision_that_was_asked_for_is_taken(wanted: str) -> None:
     assert choose_precision(wanted, on_cuda=False) == wanted  # type: ignore[arg-type]
 
 
-def test_precision_auto_is_one_of_the_two() -> None:
-    assert choose_precision("auto", on_cuda=False) in ("fp32", "bf16")
+@pytest.mark.parametrize(
+    ("instructions", "chosen"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False}, "fp32"),
+        ({"avx512_f": True, "avx512_bf16": True}, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ({"neon": True}, "fp32"),
+        ({"neon": True, "bf16": True}, "bf16"),
+    ],
+)
+def test_precision_auto_is_bf16_where_the_processor_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool], chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    assert choose_precision("auto", on_cuda=False) == chosen
 
 
 @pytest.mark.parametrize(("accelerator", "used"), [("auto", True), ("gpu", True), ("cpu", False)])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from transformers import RwkvConfig
 
 from forgetmenot.cli.setup import Setup, check_trainable, set_up
 from forgetmenot.config.paths import conf_folder, register_resolvers
@@ -266,3 +267,12 @@ def test_a_share_that_is_no_whole_number_of_examples_is_told_as_what_it_is(set_u
     setup = set_up_with("replay=mixed", "replay.share=0.3", "batch_size=8")
     with pytest.warns(UserWarning, match=r"^replay\.share=0\.3 of batch_size=8 .*: 0\.25 of every step is replayed$"):
         check_trainable(replace(setup, retained=(setup.target,)))
+
+
+def test_a_model_that_reads_padding_as_text_is_refused_before_weights_are_read(
+    set_up_with: SetUp, tmp_path: Path
+) -> None:
+    RwkvConfig(vocab_size=48, hidden_size=16, num_hidden_layers=1, context_length=64).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"^model\.path must be a model that tells padding from text, got .*rwkv"):
+        set_up_with(f"model.path={tmp_path}")

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Sequence
 
+from transformers import PretrainedConfig
+
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.settings import Settings
 from forgetmenot.data.chat import Chat
@@ -54,6 +56,16 @@ def shortest_row(method: Method, chat: Chat | None) -> int:
 def _chat_tokens(chat: Chat | None) -> int:
     """Returns the tokens that a template puts around each prompt."""
     return 0 if chat is None else len(chat.opening) + len(chat.closing)
+
+
+def check_padding(facts: ModelFacts, *, model: Model, config: PretrainedConfig) -> None:
+    """Raises ConfigError where a model reads padding as text: its scores would depend on what else is in a batch."""
+    if not facts.tells_padding:
+        raise ConfigError(
+            f"model.path must be a model that tells padding from text, got {model.path} ({config.model_type}), which "
+            "scores a row otherwise behind padding, in a batch with longer ones, than alone; llama and its kin tell "
+            "it, and so do mamba, mamba2 and falcon_mamba"
+        )
 
 
 def check_recomputing(model: Model, *, method: Method) -> None:

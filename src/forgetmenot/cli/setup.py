@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from forgetmenot.answers import warn_of_unseen_letters
 from forgetmenot.cli.base import plain_base
-from forgetmenot.cli.checks import check_lengths, check_objective, check_recomputing, warn_of_a_full_head
+from forgetmenot.cli.checks import check_lengths, check_objective, check_padding, check_recomputing, warn_of_a_full_head
 from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
@@ -174,6 +174,7 @@ def set_up(config: DictConfig) -> Setup:
 
     model_config = read_config(model)
     facts = read_facts(model, model_config)
+    check_padding(facts, model=model, config=model_config)
     warn_of_a_full_head(facts, name=model.name)
     check_quantization(method.quantization, empty=empty_model(model, model_config), weights=model.weights)
     check_recomputing(model, method=method)

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from forgetmenot.model.head import logits_at
 from forgetmenot.model.load import Model, empty_model
 from forgetmenot.model.packing import Packing, packing_seen
+from forgetmenot.model.padding import tells_padding
 
 _META = torch.device("meta")
 _ROWS = (2, 3)  # tokens of the rows that an empty copy is tried with
@@ -39,6 +40,8 @@ class ModelFacts:
     """Whether rows can stand behind each other without padding, each attending to itself alone."""
     keeps_keys_and_values: bool
     """Whether those, with positions, are all that a next token needs of the ones before it."""
+    tells_padding: bool
+    """Whether a row scores beside longer ones, behind padding, what it scores alone."""
     shares_prefix: bool
     """Whether they can be computed once for what several prompts begin with: no layer counts how far back it sees."""
 
@@ -63,6 +66,7 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
         vocabulary=text.vocab_size if selected is None else selected.shape[-1],
         packs=takes_position_ids and by_attention_alone and _packs(empty),
         keeps_keys_and_values=steps,
+        tells_padding=(takes_position_ids and by_attention_alone) or tells_padding(empty),
         shares_prefix=steps and not has_windows(text),
     )
 

@@ -69,6 +69,21 @@ def test_the_best_gain_and_what_does_not_differ_from_it_are_marked(tmp_path: Pat
     assert marked.count("+0.500") == 3  # what all have forgotten of `names` alike
 
 
+def test_what_could_not_be_tested_is_named_and_only_its_best_is_marked(tmp_path: Path) -> None:
+    for method, after in (("lora", 0.8), ("full", 0.79), ("prompt", 0.8)):
+        write_run(tmp_path / method, f"method={method}", after=after)
+    text = written(tmp_path)
+    (told,) = re.findall(r"Not tested, so that only the best figure is green[^:]*: ([^(]*) \(", text)
+    assert told == "gain"  # nobody left answers to it; all forgot `names` alike, which needs no test
+    marked = re.findall(r'class="best">([^<]*)<', text)
+    assert marked.count("+0.500") == 5 and "+0.490" not in marked  # two gains, and what all three lost
+
+
+def test_where_all_was_tested_the_page_says_nothing_of_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "lora", "method=lora")
+    assert "Not tested" not in written(tmp_path)
+
+
 def test_runs_that_failed_or_are_half_written_are_listed_as_such(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "method=lora")
     write_run(tmp_path / "b", "method=lora", seed=1, status="interrupted")

@@ -25,6 +25,15 @@ _ROUGE_NOTE = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Marks:
+    """The groups that are best by a figure or not significantly worse, and whether that was tested for all others."""
+
+    figure: Figure
+    good: tuple[Group, ...] = ()
+    tested: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """What a table shows, and the number that it sorts by; None sorts by the text."""
 
@@ -71,7 +80,9 @@ def _section(number: int, data: str, groups: Sequence[Group], charts: dict[str, 
         charts[name] = chart
         parts += [f"<h3>{escape(chart.title)}</h3>", f'<p class="note">{escape(chart.note)}</p>']
         parts.append(f'<div class="chart" id="{name}"></div>')
-    parts += ["<h3>All figures</h3>", f'<p class="note">{escape(_how_to_read(groups))}</p>', _table(groups)]
+    marks = [_marks(groups, figure) for figure in figures(groups)]
+    parts += ["<h3>All figures</h3>", f'<p class="note">{escape(_how_to_read(groups, marks))}</p>']
+    parts.append(_table(groups, marks))
     for table in answers_side_by_side(groups, per_task=_PER_TASK):
         parts += [
             "<h3>What they answered</h3>",
@@ -84,49 +95,61 @@ def _section(number: int, data: str, groups: Sequence[Group], charts: dict[str, 
     return parts
 
 
-def _how_to_read(groups: Sequence[Group]) -> str:
+def _how_to_read(groups: Sequence[Group], marks: Sequence[Marks]) -> str:
     metrics = {task["metric"] for group in groups for task in (group.runs[0].result.tasks or {}).values()}
     text = (
         "Mean ± standard deviation over seeds; of one seed, its own figure. Green: the best gain, the least forgetting "
         "of a task, and whatever answers the same prompts not significantly worse (95%, test examples and seeds "
         "resampled together; of two or three seeds their spread is estimated low)."
     )
+    untested = [mark.figure.heading for mark in marks if not mark.tested]
+    if untested:
+        text += (
+            f" Not tested, so that only the best figure is green and others may be no worse: {', '.join(untested)} "
+            "(means over targets, scores other than of answers, and what was not asked the same prompts)."
+        )
     return f"{text} {_ROUGE_NOTE}" if any(metric.startswith("rouge") for metric in metrics) else text
 
 
-def _table(groups: Sequence[Group]) -> str:
+def _table(groups: Sequence[Group], marks: Sequence[Marks]) -> str:
     """Returns the table of all figures."""
-    columns, machines = figures(groups), unlike_hardware(groups)
-    good = [_as_good_as_the_best(groups, figure) for figure in columns]
+    machines = unlike_hardware(groups)
     rows = []
     for place, group in enumerate(groups):
         row = [Cell(text=group.label), Cell(text=str(len(group.runs)), value=len(group.runs), numeric=True)]
-        row += [_cell(group, figure, best=group in best) for figure, best in zip(columns, good, strict=True)]
+        row += [_cell(group, mark) for mark in marks]
         rows.append([*row, *(Cell(text=machine) for machine in machines[place : place + 1])])
-    headings = ["run", "seeds", *(figure.heading for figure in columns), *(["hardware"] if machines else [])]
+    headings = ["run", "seeds", *(mark.figure.heading for mark in marks), *(["hardware"] if machines else [])]
     return _html_table(headings, rows, kind="sorts")
 
 
-def _as_good_as_the_best(groups: Sequence[Group], figure: Figure) -> list[Group]:
-    """Returns the group that is best by a figure, and those whose answers to its task are not significantly worse."""
+def _marks(groups: Sequence[Group], figure: Figure) -> Marks:
+    """Returns the group that is best by a figure, and those whose answers to its task are not significantly worse.
+
+    Of groups whose figure is the same to the last digit none is worse, tested or not.
+    """
     read = figure.better
     if read is None:
-        return []
+        return Marks(figure=figure)
     tuned = [group for group in groups if group.values(read) and not group.runs[0].is_evaluation]
     if len(tuned) < 2:
-        return []
+        return Marks(figure=figure)
     best = max(tuned, key=lambda group: mean(group.values(read)))
-    good = [best]
+    good, tested = [], True
     for group in tuned:
-        ends = None if group is best else difference(best, group, task=figure.task)
+        if mean(group.values(read)) == mean(best.values(read)):
+            good.append(group)
+            continue
+        ends = difference(best, group, task=figure.task)
+        tested = tested and ends is not None
         if ends is not None and ends[0] <= 0:
             good.append(group)
-    return good
+    return Marks(figure=figure, good=tuple(good), tested=tested)
 
 
-def _cell(group: Group, figure: Figure, *, best: bool) -> Cell:
-    values = group.values(figure.read)
-    return Cell(text=figure.shown(group), value=mean(values) if values else None, numeric=True, best=best)
+def _cell(group: Group, mark: Marks) -> Cell:
+    values, shown = group.values(mark.figure.read), mark.figure.shown(group)
+    return Cell(text=shown, value=mean(values) if values else None, numeric=True, best=group in mark.good)
 
 
 def _settings(groups: Sequence[Group]) -> str:

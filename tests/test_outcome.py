@@ -148,6 +148,16 @@ def test_metrics_have_the_names_of_the_design(result: RunResult) -> None:
     assert named["cost/train_seconds"] == 2.0 and "cost/train_tokens_per_second" not in named
 
 
+def test_metrics_have_the_interval_of_every_score_that_the_result_has(result: RunResult) -> None:
+    logged = metrics(result)
+    assert result.tasks is not None
+    for task, section in result.tasks.items():
+        for when in ("before", "after"):
+            for name, ends in section["ci"][when].items():
+                assert tuple(logged[f"{when}/{task}/{name}/{end}"] for end in ("low", "high")) == ends
+    assert {"before/mood/loss/low", "after/text/loss/high"} <= logged.keys()
+
+
 def test_metrics_leave_out_what_is_not_known() -> None:
     assert metrics(RunResult()) == {}
 

@@ -266,7 +266,7 @@ def _has_several(result: RunResult) -> bool:
 
 
 def _intervals(result: RunResult) -> dict[str, Interval]:
-    """Returns the ends of the intervals of gain, forgetting and each task's own metric, by the name of the figure."""
+    """Returns the ends of the intervals of gain, forgetting, drift and all scores, by the name of the figure."""
     ends = {f"gain/{task}": interval for task, interval in (result.gain_ci or {}).items()}
     if result.gain_mean_ci is not None and _has_several(result):
         ends["gain/mean"] = result.gain_mean_ci
@@ -277,10 +277,7 @@ def _intervals(result: RunResult) -> dict[str, Interval]:
     if forgotten["mean"] is not None:
         ends["forgetting/mean"] = forgotten["mean"]
     for task, section in (result.tasks or {}).items():
-        metric, ci = section["metric"], section.get("ci") or {"before": {}, "after": None}
-        ends |= {
-            f"{when}/{task}/{metric}": scores[metric]
-            for when, scores in (("before", ci["before"]), ("after", ci["after"] or {}))
-            if metric in scores
-        }
+        ci = section.get("ci") or {"before": {}, "after": None}
+        for when, scores in (("before", ci["before"]), ("after", ci["after"] or {})):
+            ends |= {f"{when}/{task}/{name}": interval for name, interval in scores.items()}
     return ends

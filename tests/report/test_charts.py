@@ -77,6 +77,22 @@ def test_names_in_a_chart_cannot_be_markup(tmp_path: Path) -> None:
     assert {dot["name"] for dot in chart.figure["data"][:-1]} == {"&lt;b&gt;a&lt;/b&gt;", "c"}
 
 
+def test_titles_of_axes_cannot_be_markup(tmp_path: Path) -> None:
+    for number in range(3):
+        write_run(tmp_path / str(number), "method=lora", f"<b>rank</b>={number}")
+        lines = [{"step": step, "val/<i>mine</i>": 0.5} for step in (1, 2)]
+        (tmp_path / str(number) / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        tasks = RunResult.read(tmp_path / str(number)).tasks
+        assert tasks is not None
+        scores = [{"<i>mine</i>": value} for value in (0.1, 0.2)]
+        mood = {**tasks["mood"], "metric": "<i>mine</i>", "before": scores[0], "after": scores[1]}
+        change(tmp_path / str(number), tasks={**tasks, "mood": mood})
+    (sweep,), learning = sweeps(groups(tmp_path)), curves(groups(tmp_path))
+    assert learning is not None
+    assert sweep.figure["layout"]["xaxis"]["title"]["text"] == "&lt;b&gt;rank&lt;/b&gt;"
+    assert learning.figure["layout"]["yaxis"]["title"]["text"] == "validation &lt;i&gt;mine&lt;/i&gt;"
+
+
 def test_costs_of_unlike_hardware_stand_in_charts_of_their_own(tmp_path: Path) -> None:
     for number, device in enumerate(("a CPU", "a GPU", "a GPU")):
         write_run(tmp_path / str(number), "method=lora", f"method.rank={number}")

@@ -120,7 +120,7 @@ def curves(groups: Sequence[Group]) -> Chart | None:
     metrics = dict.fromkeys(task["metric"] for task in groups[0].runs[0].result.targets.values())
     layout = {
         "xaxis": {"title": {"text": "optimizer steps"}},
-        "yaxis": {"title": {"text": f"validation {' and '.join(metrics)}"}},
+        "yaxis": {"title": {"text": text(f"validation {' and '.join(metrics)}")}},
         "height": _height(len(traces)),
     }
     note = "The target's score on validation examples (of several their mean), of each group's first run."
@@ -168,7 +168,7 @@ def _sweep(groups: Sequence[Group], *, key: str, name: str, title: str) -> Chart
             }
         )  # fmt: skip
     wide = min(values) > 0 and max(values) / min(values) >= 8
-    layout = {"xaxis": {"title": {"text": key}, "type": "log" if wide else "linear"}}
+    layout = {"xaxis": {"title": {"text": text(key)}, "type": "log" if wide else "linear"}}
     note = "Bars are the standard deviation over seeds, or of one seed the 95% interval."
     return Chart(name=name, title=title, note=note, figure={"data": traces, "layout": layout})
 

@@ -40,11 +40,12 @@ def test_a_dot_stands_at_the_means_over_seeds_with_their_spread(tmp_path: Path) 
     assert "2 seeds" in dot["hovertext"] and "gain 0.500" in dot["hovertext"]
 
 
-def test_one_seed_has_its_interval_for_bars(tmp_path: Path) -> None:
+def test_one_seed_has_its_interval_for_bars_and_is_called_one_seed(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "method=lora")
     change(tmp_path / "a", gain_mean_ci=(0.4, 0.7))
     chart = pareto(groups(tmp_path))
     assert chart is not None
+    assert ", 1 seed, " in chart.figure["data"][0]["hovertext"]
     bars = chart.figure["data"][0]["error_y"]
     assert bars["array"] == [pytest.approx(0.2)] and bars["arrayminus"] == [pytest.approx(0.1)]
 

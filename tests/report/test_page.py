@@ -69,6 +69,17 @@ def test_the_best_gain_and_what_does_not_differ_from_it_are_marked(tmp_path: Pat
     assert marked.count("+0.500") == 3  # what all have forgotten of `names` alike
 
 
+@pytest.mark.parametrize(
+    ("runs", "told"), [(1, "1 complete run in 1 group."), (2, "2 complete runs in 2 groups, which differ by more")]
+)
+def test_runs_and_groups_are_counted_in_words_for_one_and_for_several(tmp_path: Path, runs: int, told: str) -> None:
+    for number in range(runs):
+        write_run(tmp_path / str(number), "method=lora", f"rank={number}")
+    text = written(tmp_path)
+    assert told in text
+    assert f"<title>Forgetmenot: {runs} run{'s' if runs > 1 else ''}</title>" in text
+
+
 def test_what_could_not_be_tested_is_named_and_only_its_best_is_marked(tmp_path: Path) -> None:
     for method, after in (("lora", 0.8), ("full", 0.79), ("prompt", 0.8)):
         write_run(tmp_path / method, f"method={method}", after=after)

@@ -185,6 +185,11 @@ def _height(entries: int) -> int:
     return 380 + 20 * entries
 
 
+def number_of(count: int, noun: str) -> str:
+    """Returns a count with its noun, which takes an s where there are more than one, or none."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def text(words: str) -> str:
     """Returns words for plotly, which takes tags for markup but leaves quotes as they are."""
     return escape(words, quote=False)
@@ -227,7 +232,7 @@ def _told(group: Group) -> str:
         "after": group.values(after), "gain": group.values(gain), "mean forgetting": group.values(mean_forgetting),
     }  # fmt: skip
     told = [f"{name} {mean(values):.3f}" for name, values in figures.items() if values]
-    return f"{group.label}: {', '.join(told)}, {len(group.runs)} seeds, {group.runs[0].folder.name}"
+    return f"{group.label}: {', '.join(told)}, {number_of(len(group.runs), 'seed')}, {group.runs[0].folder.name}"
 
 
 def _validation(group: Group) -> tuple[list[int], list[float]]:

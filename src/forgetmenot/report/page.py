@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from string import Template
 
-from forgetmenot.report.charts import Chart, costs, curves, pareto, sweeps
+from forgetmenot.report.charts import Chart, costs, curves, number_of, pareto, sweeps
 from forgetmenot.report.compare import answers_side_by_side
 from forgetmenot.report.figures import Figure, figures, unlike_hardware
 from forgetmenot.report.runs import Group, Unfinished
@@ -61,13 +61,18 @@ def write_page(file: Path, groups: Sequence[Group], unfinished: Sequence[Unfinis
     runs = sum(len(group.runs) for group in groups)
     figures = json.dumps({name: chart.figure for name, chart in charts.items()})
     page = template.substitute(
-        count=runs,
-        summary=escape(f"{runs} complete runs in {len(groups)} groups that differ by more than their seed."),
+        title=number_of(runs, "run"),
+        summary=_summary(runs, groups=len(groups)),
         sections="\n".join([*parts, *_unfinished(unfinished)]),
         plotly=plotly,
         figures=figures.replace("<", "\\u003c"),
     )
     write_whole(file, page)
+
+
+def _summary(runs: int, *, groups: int) -> str:
+    told = f"{number_of(runs, 'complete run')} in {number_of(groups, 'group')}"
+    return f"{told}, which differ by more than their seed." if groups > 1 else f"{told}."
 
 
 def _section(number: int, data: str, groups: Sequence[Group], charts: dict[str, Chart]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from forgetmenot.report.compare import answers_side_by_side, answers_table, comparison
+from forgetmenot.report.lines import cut_files
 from forgetmenot.report.page import write_page
 from forgetmenot.report.runs import find_runs, group_runs
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str]) -> None:
     console.print(comparison(groups))
     for other in others:
         console.print(f"left out: {other.folder} ({other.why})", soft_wrap=True, markup=False)
+    for sentence in cut_files(groups):
+        console.print(sentence, soft_wrap=True, markup=False)
     for answers in answers_side_by_side(groups, per_task=options.answers) if options.answers else ():
         console.print(answers_table(answers))
     if options.html:

@@ -1,13 +1,12 @@
 """The charts of the page, as plotly reads them: plain dicts of traces and layout."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from statistics import mean, stdev
 
+from forgetmenot.report.lines import read_metrics
 from forgetmenot.report.runs import Group, Reader, Settings, after, gain, hardware, mean_forgetting, peak, seconds
 from forgetmenot.result import Interval
 
@@ -242,12 +241,7 @@ def _validation(group: Group) -> tuple[list[int], list[float]]:
     if not metrics or not file.is_file():
         return [], []
     key = f"val/{metrics[0]}" if len(metrics) == 1 else "val/mean"
-    found = _lines_with(file, key)
+    lines = read_metrics(file, holding=key)
+    found = [(step, value) for line in lines if (step := line["step"]) is not None and (value := line[key]) is not None]
     every = -(-len(found) // _POINTS) or 1
-    return [int(line["step"]) for line in found[::every]], [line[key] for line in found[::every]]
-
-
-def _lines_with(file: Path, key: str) -> list[dict[str, float]]:
-    with file.open(encoding="utf-8") as lines:
-        found = [json.loads(line) for line in lines if f'"{key}"' in line]
-    return [line for line in found if line[key] is not None]
+    return [int(step) for step, _ in found[::every]], [value for _, value in found[::every]]

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
 from forgetmenot.report.figures import figures, unlike_hardware
+from forgetmenot.report.lines import read_predictions
 from forgetmenot.report.runs import Group
 
 
@@ -53,7 +55,7 @@ def answers_side_by_side(groups: Sequence[Group], *, per_task: int) -> list[Answ
     together: dict[str, list[Group]] = {}
     for group in groups:
         asked = {
-            name: [(line["prompt"], line["before"]) for line in _read_lines(file, per_task)]
+            name: [(line["prompt"], line["before"]) for line in islice(read_predictions(file), per_task)]
             for name, file in _retained_predictions(group).items()
         }
         if asked:
@@ -66,7 +68,7 @@ def _of_one_base(groups: Sequence[Group], *, per_task: int) -> Answers:
     rows = []
     for name in files_of[0]:
         files = [files[name] for files in files_of]
-        for lines in zip(*(_read_lines(file, per_task) for file in files), strict=True):
+        for lines in zip(*(islice(read_predictions(file), per_task) for file in files), strict=True):
             shown = [lines[0]["prompt"].strip(), " / ".join(lines[0]["references"]), lines[0]["before"]]
             rows.append([*shown, *(line["after"] or "" for line in lines)])
     return Answers(headings=["prompt", "right", "base", *(group.label for group in groups)], rows=rows)
@@ -78,8 +80,3 @@ def _retained_predictions(group: Group) -> dict[str, Path]:
     tasks = [name for name, task in (run.result.tasks or {}).items() if task["role"] == "retained"]
     files = {name: run.folder / "predictions" / f"{name}.jsonl" for name in tasks}
     return {name: file for name, file in files.items() if file.is_file()}
-
-
-def _read_lines(file: Path, count: int) -> list[dict[str, str]]:
-    with file.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line, _ in zip(lines, range(count), strict=False)]

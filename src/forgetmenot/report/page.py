@@ -13,6 +13,7 @@ from string import Template
 from forgetmenot.report.charts import Chart, costs, curves, number_of, pareto, sweeps
 from forgetmenot.report.compare import answers_side_by_side
 from forgetmenot.report.figures import Figure, figures, unlike_hardware
+from forgetmenot.report.lines import cut_files
 from forgetmenot.report.runs import Group, Unfinished
 from forgetmenot.report.significance import difference
 from forgetmenot.result import write_whole
@@ -63,7 +64,7 @@ def write_page(file: Path, groups: Sequence[Group], unfinished: Sequence[Unfinis
     page = template.substitute(
         title=number_of(runs, "run"),
         summary=_summary(runs, groups=len(groups)),
-        sections="\n".join([*parts, *_unfinished(unfinished)]),
+        sections="\n".join([*parts, *_left_out(unfinished, groups)]),
         plotly=plotly,
         figures=figures.replace("<", "\\u003c"),
     )
@@ -169,8 +170,9 @@ def _settings(groups: Sequence[Group]) -> str:
     return _html_table(["setting", *(group.label for group in groups)], rows, kind="text")
 
 
-def _unfinished(runs: Iterable[Unfinished]) -> list[str]:
-    lines = [f"<li>{escape(str(run.folder))}: {escape(run.why)}</li>" for run in runs]
+def _left_out(runs: Iterable[Unfinished], groups: Sequence[Group]) -> list[str]:
+    told = [*(f"{run.folder}: {run.why}" for run in runs), *cut_files(groups)]
+    lines = [f"<li>{escape(each)}</li>" for each in told]
     return ["<h2>Not compared</h2>", f"<ul>{''.join(lines)}</ul>"] if lines else []
 
 

@@ -6,7 +6,6 @@ Both are resampled together: in each resample a draw of each group's runs, and o
 Shapes: R runs, N examples.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from forgetmenot.answers import ANSWER_NAMES, per_answer
+from forgetmenot.report.lines import read_predictions
 from forgetmenot.report.runs import Group, Run
 from forgetmenot.result import Interval
 from forgetmenot.scores import RESAMPLES, interval
@@ -27,7 +27,7 @@ def difference(group: Group, other: Group, *, task: str) -> Interval | None:
     It is known where both answered the same prompts, and the task is scored by its answers.
     """
     ours, theirs = ([_answered(run, task) for run in each.runs] for each in (group, other))
-    known = [answered for answered in (*ours, *theirs) if answered is not None]
+    known = [answered for answered in (*ours, *theirs) if answered is not None and answered.prompts]
     if len(known) < len(ours) + len(theirs) or len({answered.prompts for answered in known}) != 1:
         return None
     left, right = (np.array([each.scores_N for each in part]) for part in (known[: len(ours)], known[len(ours) :]))
@@ -59,8 +59,7 @@ def _averages(run: Run, task: str) -> bool:
 
 @cache
 def _scored(file: Path, metric: str, average: bool) -> _Answered:
-    with file.open(encoding="utf-8") as text:  # a file's lines, not splitlines(): texts hold other separators
-        lines = [json.loads(line) for line in text]
+    lines = list(read_predictions(file))
     said = [line["after"] if line["after"] is not None else line["before"] for line in lines]
     references = [line["references"] for line in lines]
     scores = per_answer(metric, said, references, accumulate="average" if average else "best")

@@ -65,9 +65,6 @@ def test_a_plain_chat_model_is_scored_and_asked_in_its_template(
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(tmp_path / "chatty")
-    config = json.loads((tmp_path / "chatty" / "config.json").read_text())
-    long = {**config, "max_position_embeddings": 512}  # as long as a prompt may be that is asked of a plain model
-    (tmp_path / "chatty" / "config.json").write_text(json.dumps(long))
     asks = ["run=chatty", "model.chat=true"]
 
     scored = finish([*asks, *mood_of(tiny_data), "precision=fp32"], tmp_path, command="evaluate")
@@ -164,6 +161,23 @@ def test_ask_answers_as_the_run_did(finished_run: Finished, tmp_path: Path) -> N
     line = read_lines(finished_run.folder / "predictions" / "mood.jsonl")[0]
     done = finish([f"run={finished_run.folder}", f"prompt={line['prompt'].strip()}"], tmp_path, command="ask")
     assert line["after"].strip() in done.stdout
+
+
+def test_ask_needs_no_data_set(finished_run: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run.folder, tmp_path / "run")
+    settings = (tmp_path / "run" / "config.yaml").read_text()
+    assert str(tiny_data) in settings
+    (tmp_path / "run" / "config.yaml").write_text(settings.replace(str(tiny_data), "/nowhere"))
+    done = finish(["run=run", "prompt=a fine film"], tmp_path, command="ask")
+    assert done.code == 0, done.stderr
+
+
+def test_ask_takes_a_plain_model_that_reads_less_than_runs_do_by_default(tiny_model: Path, tmp_path: Path) -> None:
+    assert json.loads((tiny_model / "config.json").read_text())["max_position_embeddings"] == 128
+    done = finish([f"run={tiny_model}", "prompt=a fine film", "max_new_tokens=2"], tmp_path, command="ask")
+    assert done.code == 0, done.stderr
+    long = finish([f"run={tiny_model}", "prompt=" + "a fine film " * 80], tmp_path, command="ask")
+    assert "prompt must fit into max_length=128 with 32 new tokens" in long.sentence
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from transformers import RwkvConfig
 
-from forgetmenot.cli.setup import Setup, check_trainable, set_up
+from forgetmenot.cli.setup import Setup, set_up
+from forgetmenot.cli.trainable import check_trainable
 from forgetmenot.config.paths import conf_folder, register_resolvers
 
 SetUp = Callable[..., Setup]

@@ -19,11 +19,13 @@ from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.settings import Question
 from forgetmenot.config.source import chat_of, read_source
-from forgetmenot.data.examples import EncodedRun, ScoringSet, scoring_set
+from forgetmenot.data.examples import EncodedRun, ScoringSet, no_examples, scoring_set
 from forgetmenot.data.mix import Mixing
 from forgetmenot.data.shots import read_shots
 from forgetmenot.data.types import Example
 from forgetmenot.loggers import quiet_libraries
+from forgetmenot.model.facts import context_of
+from forgetmenot.model.load import Model, read_config
 from forgetmenot.module import AdaptationModule
 from forgetmenot.scoring import Scoring
 
@@ -37,7 +39,10 @@ def run(config: DictConfig) -> None:
     question = build(DictConfig({key: config[key] for key in config if key != "model"}), Question, key="")
     source = read_source(question.run, {}, chat=chat_of(config))
     source.config.trainer.update(_ONE_PROCESS)
-    setup = set_up(expand_retained(source.config))
+    source.config.data.retained = []
+    if source.folder is None:
+        source.config.max_length = _fitting(source.config)
+    setup = set_up(expand_retained(source.config), read=no_examples)
     setup = replace(setup, targets=setup.targets[:1], mixing=Mixing.of_one(setup.mixing.name), replay=None)
     default = setup.target.task.max_new_tokens if source.folder else _NEW_TOKENS
     asked = _asked(setup, question.prompt, max_new_tokens=question.max_new_tokens or default)
@@ -51,6 +56,12 @@ def run(config: DictConfig) -> None:
         said = _answer(setup, load_adapted(setup, learned), shown, virtual_tokens=setup.method.virtual_ids)
         table.add_row(f"{setup.method.name} on {setup.mixing.name}", escape(said))
     Console().print(table)
+
+
+def _fitting(config: DictConfig) -> int:
+    """Returns `max_length`, or the context of a plain model that reads less."""
+    context = context_of(read_config(build(config.model, Model, key="model")))
+    return int(config.max_length if context is None else min(config.max_length, context))
 
 
 def _asked(setup: Setup, prompt: str, *, max_new_tokens: int) -> ScoringSet:

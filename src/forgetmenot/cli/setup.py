@@ -23,7 +23,7 @@ from forgetmenot.config.tasks import tasks_of
 from forgetmenot.data.chat import Chat
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.encode import Encoder
-from forgetmenot.data.examples import TaskExamples, read_examples
+from forgetmenot.data.examples import ReadExamples, TaskExamples, read_examples
 from forgetmenot.data.mix import Mixing, Replay
 from forgetmenot.data.shots import draw_shots, put_before
 from forgetmenot.forgetting import LOSSES
@@ -153,8 +153,8 @@ class Setup:
         )
 
 
-def set_up(config: DictConfig) -> Setup:
-    """Returns the run's parts; raises ConfigError or ValueError in one sentence."""
+def set_up(config: DictConfig, *, read: ReadExamples = read_examples) -> Setup:
+    """Returns the run's parts, `read` of their examples; raises ConfigError or ValueError in one sentence."""
     settings = _settings(config)
     plugins = import_plugins(settings.plugins)
 
@@ -193,8 +193,8 @@ def set_up(config: DictConfig) -> Setup:
         regularizers=regularizers,
         replay=replay,
         mixing=mixing,
-        targets=tuple(read_examples(task, seed=settings.seed) for task in targets),
-        retained=tuple(read_examples(task, seed=settings.seed) for task in retained),
+        targets=tuple(read(task, seed=settings.seed) for task in targets),
+        retained=tuple(read(task, seed=settings.seed) for task in retained),
         make_optimizer=make_optimizer,
         make_schedule=make_schedule,
         make_logger=make_logger,
@@ -267,33 +267,3 @@ def _micro_batch_tokens(settings: Settings, model_config: PretrainedConfig, *, f
     return micro_batch_tokens(
         model_config, max_length=settings.max_length, selects_head=facts.selects_head, on_cuda=on_cuda
     )
-
-
-def check_trainable(setup: Setup) -> None:
-    """Raises ConfigError where a task has nothing to learn from, or the target nothing to be judged by on the way."""
-    for number, data in enumerate(setup.targets):
-        key = "data" if len(setup.targets) == 1 else f"data.tasks[{number}]"
-        for name, split in (("train", data.train), ("validation", data.validation)):
-            if not split:
-                raise ConfigError(f"{key}.path must hold a {name} split, got {data.task.path} without one")
-    if setup.replay is not None and setup.method.trains:
-        _check_replay(setup, setup.replay)
-
-
-def _check_replay(setup: Setup, replay: Replay) -> None:
-    without = [data.task.name for data in setup.retained if not data.train]
-    if without or not setup.retained:
-        raise ConfigError(
-            f"data.retained must be data sets with a train split where replay=mixed, got {', '.join(without) or 'none'}"
-            f"{' without one' if without else ''}; replay=none replays nothing"
-        )
-    try:
-        share = replay.per_step(setup.settings.batch_size) / setup.settings.batch_size
-    except ValueError as error:
-        raise ConfigError(f"replay.{error}") from error
-    if share != replay.share:
-        warnings.warn(
-            f"replay.share={replay.share} of batch_size={setup.settings.batch_size} is no whole number of examples: "
-            f"{share:g} of every step is replayed",
-            stacklevel=3,
-        )

@@ -15,7 +15,8 @@ from forgetmenot.cli.desk import Desk
 from forgetmenot.cli.fitting import fit
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import drawn_shots, encode_shown, prompt
-from forgetmenot.cli.setup import Setup, check_trainable, set_up
+from forgetmenot.cli.setup import Setup, set_up
+from forgetmenot.cli.trainable import check_trainable
 from forgetmenot.cli.wiring import answers_of, encode, score_base
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,13 @@ class TaskExamples:
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
+
+
+class ReadExamples(Protocol):
+    """What gives a task its examples."""
+
+    def __call__(self, task: Task, *, seed: int) -> TaskExamples:
+        """Returns them; what is drawn is drawn by `seed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,11 @@ def read_examples(task: Task, *, seed: int) -> TaskExamples:
     if not splits["test"]:
         raise ValueError(f"{task.path} must hold a test split, or a train split to take it from, got neither")
     return TaskExamples(task=task, train=splits["train"], validation=splits["validation"], test=splits["test"])
+
+
+def no_examples(task: Task, *, seed: int) -> TaskExamples:
+    """Returns `task` without examples, for who has a prompt of another kind; no file is read."""
+    return TaskExamples(task=task, train=(), validation=(), test=())
 
 
 def _render(task: Task, records: Sequence[Record], *, templates: np.ndarray) -> tuple[Example, ...]:

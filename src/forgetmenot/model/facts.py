@@ -58,7 +58,7 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
         parameters=sum(p.numel() for p in empty.parameters()),
         architecture="seq2seq" if config.is_encoder_decoder else "causal",
         is_encoder_decoder=bool(config.is_encoder_decoder),
-        context=getattr(text, "max_position_embeddings", None),
+        context=context_of(config),
         embedding_rows=empty.get_input_embeddings().get_parameter("weight").shape[0],
         decoder_start_id=getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None,
         takes_position_ids=takes_position_ids,
@@ -69,6 +69,11 @@ def read_facts(model: Model, config: PretrainedConfig) -> ModelFacts:
         tells_padding=(takes_position_ids and by_attention_alone) or tells_padding(empty),
         shares_prefix=steps and not has_windows(text),
     )
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Returns the tokens that a model's positions allow; None where they have no end."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _selected_logits(empty: PreTrainedModel) -> Tensor | None:

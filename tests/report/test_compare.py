@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 from written_runs import write_run
 
 from forgetmenot.report.compare import answers_side_by_side, answers_table, comparison
@@ -15,7 +14,7 @@ from forgetmenot.report.runs import find_runs, group_runs
 from forgetmenot.result import RunResult
 
 
-def _cells(table: Table) -> list[list[str]]:
+def _cells(table: RenderableType) -> list[list[str]]:
     """Returns what a table prints, row by row."""
     console = Console(file=io.StringIO(), width=400)
     console.print(table)
@@ -43,6 +42,27 @@ def test_settings_that_differ_are_rows_of_their_own_named_by_what_differs(tmp_pa
     groups = group_runs(find_runs([tmp_path])[0])
 
     assert [group.label for group in groups] == ["lora method.rank=2", "lora method.rank=4", "full"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_figure_is_cut_or_broken_in_a_narrow_terminal(tmp_path: Path, width: int) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), "method=regularized", seed=seed, after=0.7 + seed / 8)
+        result = RunResult.read(tmp_path / str(seed))
+        assert result.forgetting is not None
+        result.forgetting["tasks"] = dict.fromkeys(("names", "party", "fact_or_opinion", "text"), 0.5 + seed / 8)
+        result.write(tmp_path / str(seed))
+    groups = group_runs(find_runs([tmp_path])[0])
+    console = Console(file=io.StringIO(), width=width)
+    console.print(comparison(groups))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    assert "…" not in text and all(row.split("│")[1].strip() == "regularized" for row in rows)
+    cells = [cell.strip() for row in rows for cell in row.strip("│").split("│")[1:]]
+    assert cells == [cell for cell in _cells(comparison(groups))[0][1:] if cell]
+    assert cells.count("+0.562 ± 0.088") == 4 and "fact_or_opinion" in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_other_settings_under_the_same_command_line_are_not_seeds(tmp_path: Path) -> None:

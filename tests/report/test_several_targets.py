@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import yaml
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 from written_runs import write_run
 
 from forgetmenot.report.charts import curves, pareto
@@ -50,7 +49,7 @@ def _groups(folder: Path) -> list[Group]:
     return group_runs(find_runs([folder])[0])
 
 
-def _printed(table: Table) -> str:
+def _printed(table: RenderableType) -> str:
     stream = io.StringIO()
     Console(file=stream, width=240).print(table)
     return stream.getvalue()

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from forgetmenot.report.table import cost_sentence, print_result, result_table
@@ -70,12 +71,13 @@ def test_a_task_that_does_not_count_says_why() -> None:
     assert (row[0], row[-2:]) == ("text, loss only", ["+0.080", ""])
 
 
-def test_what_is_zero_by_construction_is_told_below_and_breaks_no_row_of_a_narrow_terminal() -> None:
+@pytest.mark.parametrize("reason", ["zero by construction", "base cannot do it"])
+def test_a_longer_reason_is_told_below_and_breaks_no_row_of_a_narrow_terminal(reason: str) -> None:
     result = _result()
     assert result.tasks is not None and result.forgetting is not None
     result.tasks["fact_or_opinion"] = {**result.tasks["names"]}
     for name in ("names", "fact_or_opinion"):
-        result.tasks[name]["reason"] = "zero by construction"
+        result.tasks[name]["reason"] = reason
         result.forgetting["tasks"][name] = 0.0
     result.forgetting_ci = {"tasks": dict.fromkeys(result.forgetting["tasks"], (-0.05, 0.05)), "mean": (-0.05, 0.05)}
     result.gain_ci = {"mood": (0.4, 0.5)}
@@ -85,7 +87,7 @@ def test_what_is_zero_by_construction_is_told_below_and_breaks_no_row_of_a_narro
     text = console.file.getvalue()
     assert _row(text, "fact_or_opinion")[:2] == ["fact_or_opinion", "accuracy"]
     assert _row(text, "names")[-2:] == ["+0.000", "-0.05–0.05"]
-    assert text.splitlines()[-1].strip() == "zero by construction: names, fact_or_opinion"
+    assert text.splitlines()[-1].strip() == f"{reason}: names, fact_or_opinion"
     assert all(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
 
 

@@ -1,11 +1,12 @@
 """Runs side by side in a terminal: mean and spread over seeds, and what they answered."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from rich.console import Console, ConsoleOptions, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,20 +14,69 @@ from forgetmenot.report.figures import figures, unlike_hardware
 from forgetmenot.report.lines import read_predictions
 from forgetmenot.report.runs import Group
 
+_LABELS = 3  # of a terminal's width, a label takes one part in so many at most
+_FRAME = 3  # columns that a figure takes beside its own: a line and a space on both sides
 
-def comparison(groups: Sequence[Group]) -> Table:
-    """Returns one row a group, with every figure as mean ± spread."""
-    columns, machines = figures(groups), unlike_hardware(groups)
-    table = Table(title="mean ± standard deviation over seeds" if any(len(g.runs) > 1 for g in groups) else None)
-    table.add_column("run")
-    for heading in ("seeds", *(figure.heading for figure in columns)):
-        table.add_column(heading, justify="right")
-    if machines:
-        table.add_column("hardware")
-    for place, group in enumerate(groups):
-        shown = [figure.shown(group) for figure in columns]
-        table.add_row(escape(group.label), str(len(group.runs)), *shown, *machines[place : place + 1])
-    return table
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    heading: str
+    cells: tuple[str, ...]
+    justify: JustifyMethod = "right"
+
+    @property
+    def width(self) -> int:
+        return _FRAME + max(map(len, (self.heading, *self.cells)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Every figure of groups of runs as mean ± spread, a row each.
+
+    What is wider than the terminal goes on in a table below: no figure is cut.
+    """
+
+    groups: tuple[Group, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        labels = [group.label for group in self.groups]
+        most = max(len("run"), min(max(map(len, labels)), options.max_width // _LABELS))
+        title = "mean ± standard deviation over seeds" if any(len(group.runs) > 1 for group in self.groups) else None
+        for columns in _that_fit(_columns(self.groups), room=options.max_width - most - _FRAME - 1):
+            table = Table(title=title)
+            table.add_column("run", overflow="fold", max_width=most)
+            for column in columns:
+                table.add_column(column.heading, justify=column.justify, overflow="fold")
+            for place, label in enumerate(labels):
+                table.add_row(escape(label), *(escape(column.cells[place]) for column in columns))
+            yield table
+            title = None
+
+
+def comparison(groups: Sequence[Group]) -> Comparison:
+    """Returns groups side by side, to be printed."""
+    return Comparison(groups=tuple(groups))
+
+
+def _columns(groups: Sequence[Group]) -> list[_Column]:
+    """Returns what stands beside each group's label."""
+    seeds = _Column(heading="seeds", cells=tuple(str(len(group.runs)) for group in groups))
+    shown = [
+        _Column(heading=figure.heading, cells=tuple(figure.shown(group) for group in groups))
+        for figure in figures(groups)
+    ]
+    machines = tuple(unlike_hardware(groups))
+    return [seeds, *shown, *([_Column(heading="hardware", cells=machines, justify="left")] if machines else [])]
+
+
+def _that_fit(columns: Sequence[_Column], *, room: int) -> list[list[_Column]]:
+    """Returns columns in as many parts as it takes for each to have room; one that is wider stands alone."""
+    parts: list[list[_Column]] = [[]]
+    for column in columns:
+        if parts[-1] and sum(each.width for each in (*parts[-1], column)) > room:
+            parts.append([])
+        parts[-1].append(column)
+    return parts
 
 
 @dataclass(frozen=True, kw_only=True)

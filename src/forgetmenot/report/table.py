@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from forgetmenot.forgetting import BY_CONSTRUCTION
+from forgetmenot.forgetting import BASE_CANNOT, BY_CONSTRUCTION
 from forgetmenot.result import Interval, RunResult
+
+_BELOW = (BASE_CANNOT, BY_CONSTRUCTION)  # reasons that would break a task's row
 
 
 def print_result(result: RunResult, *, folder: str, console: Console) -> None:
@@ -33,7 +35,7 @@ def result_table(result: RunResult) -> Table:
     """Returns one row a task; gain counts what became better, forgetting what became worse.
 
     The 95% interval is that of the gain or of the forgetting; where there is one model alone, of its score. Behind the
-    name of a task that does not count stands why; what is zero by construction is told below, where there is room.
+    name of a task that does not count stands why; a longer reason is told below, where there is room.
     """
     assert result.tasks is not None and result.data is not None
     model = result.method["name"] if result.method else result.model["name"] if result.model else ""
@@ -45,13 +47,13 @@ def result_table(result: RunResult) -> Table:
         table.add_column(heading, justify="right")
     gain, forgetting = result.gain or {}, result.forgetting or {"tasks": {}, "mean": None}
     intervals = _intervals(result)
-    still = [name for name, task in result.tasks.items() if task.get("reason") == BY_CONSTRUCTION]
-    table.caption = f"{BY_CONSTRUCTION}: {', '.join(still)}" if still else None
+    reasons = {name: task.get("reason") for name, task in result.tasks.items()}
+    table.caption = _told_below(reasons)
     for name, task in result.tasks.items():
         metric, after = task["metric"], task["after"]
-        reason = None if name in still else task.get("reason")
+        reason = reasons[name]
         table.add_row(
-            f"{name}, {reason}" if reason else name,
+            name if reason is None or reason in _BELOW else f"{name}, {reason}",
             metric,
             _number(task["before"][metric], ".3f"),
             "" if after is None else _number(after[metric], ".3f"),
@@ -67,6 +69,12 @@ def result_table(result: RunResult) -> Table:
         told = _number(mean, "+.3f") or "none counts"
         table.add_row("mean forgetting", "", "", "", "", told, _interval(ends))
     return table
+
+
+def _told_below(reasons: Mapping[str, str | None]) -> str | None:
+    """Returns a line for each of the longer reasons, with the tasks that it holds for."""
+    named = {reason: [name for name, of_task in reasons.items() if of_task == reason] for reason in _BELOW}
+    return "\n".join(f"{reason}: {', '.join(names)}" for reason, names in named.items() if names) or None
 
 
 def _intervals(result: RunResult) -> Mapping[str, Interval]:

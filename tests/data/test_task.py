@@ -102,6 +102,7 @@ def test_nothing_within_a_template_is_an_error() -> None:
     ("changes", "message"),
     [
         ({"name": "../up"}, "name must be"),
+        ({"name": "mean"}, r"name must be another than mean, as which means over tasks are logged .*, got mean"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
         ({"max_validation": 0}, "max_validation must be at least 1, got 0"),
         ({"completion": ""}, "completion must be"),

@@ -54,6 +54,11 @@ class Task:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name) or self.name.startswith("."):
             raise ValueError(f"name must be letters, digits, '_', '-' or '.' (it names a file), got {self.name!r}")
+        if self.name == "mean":
+            raise ValueError(
+                "name must be another than mean, as which means over tasks are logged (gain/mean, forgetting/mean), "
+                "got mean"
+            )
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if self.max_validation < 1:

@@ -15,6 +15,8 @@ Point = tuple[float, float, Group]
 """Mean forgetting, gain, and whose they are."""
 
 _POINTS = 200  # of a curve, at most: more cannot be told apart on a screen
+_OF_ALL_CURVES = 20_000  # points, in a page of 6 MB
+_DIGITS = 5  # of a curve's value: what a screen can show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ def curves(groups: Sequence[Group]) -> Chart | None:
     """Returns the validation score of every group's first run as it was trained."""
     traces = []
     for group in groups:
-        steps, values = _validation(group)
+        steps, values = _validation(group, points=min(_POINTS, _OF_ALL_CURVES // len(groups)))
         if len(values) > 1:
             trace = {"type": "scatter", "mode": "lines+markers", "name": text(group.label), "x": steps, "y": values}
             traces.append(trace)
@@ -234,8 +236,8 @@ def _told(group: Group) -> str:
     return f"{group.label}: {', '.join(told)}, {number_of(len(group.runs), 'seed')}, {group.runs[0].folder.name}"
 
 
-def _validation(group: Group) -> tuple[list[int], list[float]]:
-    """Returns the steps at which the first run was validated, and its target's scores there."""
+def _validation(group: Group, *, points: int) -> tuple[list[int], list[float]]:
+    """Returns the steps at which the first run was validated, and its target's scores there, no more than `points`."""
     run = group.runs[0]
     file, metrics = run.folder / "metrics.jsonl", [task["metric"] for task in run.result.targets.values()]
     if not metrics or not file.is_file():
@@ -243,5 +245,5 @@ def _validation(group: Group) -> tuple[list[int], list[float]]:
     key = f"val/{metrics[0]}" if len(metrics) == 1 else "val/mean"
     lines = read_metrics(file, holding=key)
     found = [(step, value) for line in lines if (step := line["step"]) is not None and (value := line[key]) is not None]
-    every = -(-len(found) // _POINTS) or 1
-    return [int(step) for step, _ in found[::every]], [value for _, value in found[::every]]
+    every = -(-len(found) // max(1, points)) or 1
+    return [int(step) for step, _ in found[::every]], [float(f"{value:.{_DIGITS}g}") for _, value in found[::every]]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, JustifyMethod
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from forgetmenot.report.figures import figures, unlike_hardware
-from forgetmenot.report.lines import read_predictions
+from forgetmenot.report.lines import first_predictions
 from forgetmenot.report.runs import Group
 
 _LABELS = 3  # of a terminal's width, a label takes one part in so many at most
@@ -105,7 +104,7 @@ def answers_side_by_side(groups: Sequence[Group], *, per_task: int) -> list[Answ
     together: dict[str, list[Group]] = {}
     for group in groups:
         asked = {
-            name: [(line["prompt"], line["before"]) for line in islice(read_predictions(file), per_task)]
+            name: [(line["prompt"], line["before"]) for line in first_predictions(file, per_task)]
             for name, file in _retained_predictions(group).items()
         }
         if asked:
@@ -118,7 +117,7 @@ def _of_one_base(groups: Sequence[Group], *, per_task: int) -> Answers:
     rows = []
     for name in files_of[0]:
         files = [files[name] for files in files_of]
-        for lines in zip(*(islice(read_predictions(file), per_task) for file in files), strict=True):
+        for lines in zip(*(first_predictions(file, per_task) for file in files), strict=True):
             shown = [lines[0]["prompt"].strip(), " / ".join(lines[0]["references"]), lines[0]["before"]]
             rows.append([*shown, *(line["after"] or "" for line in lines)])
     return Answers(headings=["prompt", "right", "base", *(group.label for group in groups)], rows=rows)

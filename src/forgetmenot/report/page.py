@@ -7,7 +7,7 @@ from html import escape
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from string import Template
 
 from forgetmenot.report.charts import Chart, costs, curves, number_of, pareto, sweeps
@@ -19,6 +19,7 @@ from forgetmenot.report.significance import difference
 from forgetmenot.result import write_whole
 
 _PER_TASK = 5  # prompts of each retained task whose answers are shown
+_ANSWERING = 50  # groups whose answers stand side by side: of more nobody reads them, and a page has 6 MB
 _ROUGE_NOTE = (
     "ROUGE counts words that answer and reference share. It does not see what they say: “It is cold outside” scores "
     "the same against “It is very cold” and “It is not cold”."
@@ -89,10 +90,11 @@ def _section(number: int, data: str, groups: Sequence[Group], charts: dict[str, 
     marks = [_marks(groups, figure) for figure in figures(groups)]
     parts += ["<h3>All figures</h3>", f'<p class="note">{escape(_how_to_read(groups, marks))}</p>']
     parts.append(_table(groups, marks))
-    for table in answers_side_by_side(groups, per_task=_PER_TASK):
+    each = "each group" if len(groups) <= _ANSWERING else f"each of the first {_ANSWERING} groups"
+    for table in answers_side_by_side(groups[:_ANSWERING], per_task=_PER_TASK):
         parts += [
             "<h3>What they answered</h3>",
-            '<p class="note">The first run of each group, to the same prompts.</p>',
+            f'<p class="note">The first run of {each}, to the same prompts.</p>',
         ]
         parts.append(
             _html_table(table.headings, [[Cell(text=text) for text in row] for row in table.rows], kind="text")
@@ -140,10 +142,11 @@ def _marks(groups: Sequence[Group], figure: Figure) -> Marks:
     tuned = [group for group in groups if group.values(read) and not group.runs[0].is_evaluation]
     if len(tuned) < 2:
         return Marks(figure=figure)
-    best = max(tuned, key=lambda group: mean(group.values(read)))
+    means = [fmean(group.values(read)) for group in tuned]
+    best = tuned[means.index(max(means))]
     good, tested = [], True
-    for group in tuned:
-        if mean(group.values(read)) == mean(best.values(read)):
+    for group, value in zip(tuned, means, strict=True):
+        if value == max(means):
             good.append(group)
             continue
         ends = difference(best, group, task=figure.task)
@@ -155,7 +158,7 @@ def _marks(groups: Sequence[Group], figure: Figure) -> Marks:
 
 def _cell(group: Group, mark: Marks) -> Cell:
     values, shown = group.values(mark.figure.read), mark.figure.shown(group)
-    return Cell(text=shown, value=mean(values) if values else None, numeric=True, best=group in mark.good)
+    return Cell(text=shown, value=fmean(values) if values else None, numeric=True, best=group in mark.good)
 
 
 def _settings(groups: Sequence[Group]) -> str:

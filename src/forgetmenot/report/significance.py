@@ -3,11 +3,12 @@
 Both are resampled together: in each resample a draw of each group's runs, and one draw of test examples for all of them
 (a two-level bootstrap; Davison and Hinkley 1997, section 3.8).
 
-Shapes: R runs, N examples.
+Shapes: R runs, N examples, S resamples.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -66,23 +67,42 @@ def _scored(file: Path, metric: str, average: bool) -> _Answered:
     return _Answered(prompts=tuple(line["prompt"] for line in lines), scores_N=np.array(scores))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Draws:
+    """How often each example is drawn in some resamples, and each run of the two groups."""
+
+    examples_SN: np.ndarray
+    left_SR: np.ndarray
+    right_SR: np.ndarray
+
+
 def _differences(left_RN: np.ndarray, right_RN: np.ndarray) -> np.ndarray:
     """Returns (resamples,) of the difference of means of two groups' runs over the same examples."""
-    generator = np.random.default_rng(0)
     examples = left_RN.shape[1]
-    at_once = max(1, _CELLS // examples)
+    kept = _kept_draws if RESAMPLES * examples <= _CELLS else _draws
     parts = []
-    for start in range(0, RESAMPLES, at_once):
-        number = min(at_once, RESAMPLES - start)
-        places = generator.integers(examples, size=(number, examples))
-        mine, others = (_mean_of_drawn_runs(each, number, generator) for each in (left_RN, right_RN))
-        parts.append(np.take_along_axis(mine - others, places, axis=1).mean(1))
+    for draws in kept(examples, len(left_RN), len(right_RN)):
+        left_S, right_S = (
+            (runs_SR * (draws.examples_SN @ scores_RN.T)).sum(1) / (len(scores_RN) * examples)
+            for runs_SR, scores_RN in ((draws.left_SR, left_RN), (draws.right_SR, right_RN))
+        )
+        parts.append(left_S - right_S)
     return np.concatenate(parts)
 
 
-def _mean_of_drawn_runs(scores_RN: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
-    """Returns (number, N): each example's mean score over runs, as many as there are, drawn anew for each."""
-    runs = len(scores_RN)
-    counts = generator.multinomial(runs, np.full(runs, 1 / runs), size=number)
-    mean: np.ndarray = counts @ scores_RN / runs
-    return mean
+@lru_cache(maxsize=8)  # of 8 MB each; the same for all pairs of groups of as many runs
+def _kept_draws(examples: int, left: int, right: int) -> tuple[_Draws, ...]:
+    return tuple(_draws(examples, left, right))
+
+
+def _draws(examples: int, left: int, right: int) -> Iterator[_Draws]:
+    """Yields all resamples of so many examples and runs, in parts."""
+    generator = np.random.default_rng(0)
+    at_once = max(1, _CELLS // examples)
+    for start in range(0, RESAMPLES, at_once):
+        number = min(at_once, RESAMPLES - start)
+        places_SN = generator.integers(examples, size=(number, examples))
+        cells = (places_SN + examples * np.arange(number)[:, None]).ravel()
+        counts_SN = np.bincount(cells, minlength=number * examples).reshape(number, examples).astype(np.float64)
+        mine, others = (generator.multinomial(runs, np.full(runs, 1 / runs), size=number) for runs in (left, right))
+        yield _Draws(examples_SN=counts_SN, left_SR=mine, right_SR=others)

@@ -59,6 +59,19 @@ class TestIA3(MethodContract):
         given = replace(self.method(), target_modules=("v_proj", "down_proj"), feedforward_modules=("down_proj",))
         assert sum(p.numel() for p in given.apply(model).parameters() if p.requires_grad) == 2 * (8 + 24)
 
+    def test_of_experts_it_says_why_not_and_learns_beside_them_where_told_so(self) -> None:
+        with pytest.raises(ValueError) as error:
+            self.method().apply(tiny("mixtral"))
+
+        assert str(error.value) == (
+            "method.target_modules and method.feedforward_modules must be names of linear layers (k_proj, lm_head, "
+            "o_proj, q_proj, v_proj) for mixtral, whose experts share weights of three axes, which ia3 cannot scale, "
+            "got auto, which peft takes for w2; target_modules=[k_proj,v_proj] with feedforward_modules=[] leaves the "
+            "experts as they are, and method=lora adapts them"
+        )
+        advised = replace(self.method(), target_modules=("k_proj", "v_proj"), feedforward_modules=())
+        assert sum(p.numel() for p in advised.apply(tiny("mixtral")).parameters() if p.requires_grad) == 2 * (8 + 8)
+
     @pytest.mark.parametrize("key", ["target_modules", "feedforward_modules"])
     def test_a_layer_that_is_not_there_is_refused_by_key(self, key: str) -> None:
         with pytest.raises(ValueError, match=rf"^method\.{key} must be \[auto\] or names of .*, got no_such_layer$"):

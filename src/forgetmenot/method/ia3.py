@@ -3,6 +3,7 @@
 Shapes: I and O what a layer takes and gives.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 
 from forgetmenot.method.adapter import ADAPTER, merge_adapter, put_adapter, read_adapter
 from forgetmenot.method.base import Method, norm
-from forgetmenot.model.layers import check_linear_layers, last_names, linear_layers
+from forgetmenot.model.layers import check_linear_layers, last_names, linear_layers, stacked_weights
 
 _AUTO = ("auto",)
 
@@ -71,6 +72,8 @@ class IA3(Method):
                     f"({last_names(linear_layers(model))}) for a model that peft has none for ({family}), got auto"
                 )
             found.append(list(of_families[family] if names == _AUTO else names))
+            if names == _AUTO:
+                _check_known(model, found[-1])
             check_linear_layers(model, found[-1], key=f"method.{key}", other="auto")
         targets, feedforward = found
         if not set(feedforward) <= set(targets):
@@ -96,6 +99,21 @@ class IA3(Method):
     def load(self, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """Returns the base `model` with the factors of `folder`."""
         return put_adapter(self.apply(model), read_adapter(folder), folder=folder)
+
+
+def _check_known(model: PreTrainedModel, known: Sequence[str]) -> None:
+    """Raises ValueError where experts hold what peft calls layers: their matrices lie in one weight of three axes."""
+    layers = linear_layers(model)
+    there = [name for name in known if any(f".{layer}".endswith(f".{name}") for layer in layers)]
+    missing = [name for name in known if name not in there]
+    if missing and stacked_weights(model):
+        raise ValueError(
+            f"method.target_modules and method.feedforward_modules must be names of linear layers "
+            f"({last_names(layers)}) for {model.config.model_type}, whose experts share weights of three axes, which "
+            f"ia3 cannot scale, got auto, which peft takes for {', '.join(missing)}; target_modules="
+            f"[{','.join(there) or last_names(layers)}] with feedforward_modules=[] leaves the experts as they are, "
+            "and method=lora adapts them"
+        )
 
 
 def _layer_change(layer: Linear) -> float:

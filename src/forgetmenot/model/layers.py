@@ -15,6 +15,17 @@ def linear_layers(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)]
 
 
+def stacked_weights(model: nn.Module) -> list[str]:
+    """Returns the full names of weights that hold a matrix for each expert: three axes, and no convolution's."""
+    return [
+        f"{name}.{own}"
+        for name, layer in model.named_modules()
+        if not isinstance(layer, nn.Conv1d)
+        for own, weight in layer.named_parameters(recurse=False)
+        if weight.ndim == 3
+    ]
+
+
 def inputs(layer: nn.Module) -> int:
     """Returns how many values a linear layer takes; the shape of a quantized one's weight does not tell."""
     return layer.in_features if isinstance(layer, nn.Linear) else layer.get_parameter("weight").shape[0]

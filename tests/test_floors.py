@@ -10,7 +10,8 @@ TOP = Path(__file__).resolve().parents[1]
 SOURCE = TOP / "src" / "forgetmenot"
 
 FLOORS = {
-    "result": 0, "forgetting": 0, "scores": 0, "rouge": 0, "answers": 0, "config.settings": 0,
+    "result": 0, "forgetting": 0, "scores": 0, "rouge": 0, "answers": 0, "cache_room": 0,
+    "config.settings": 0,
     "data": 1,
     "model": 2, "metric": 2,
     "method": 3, "regularizer": 3, "loss": 3, "generate": 3, "key_values": 3, "optim": 3, "muon": 3,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from forgetmenot import kept_tensors
+from forgetmenot import cache_room
 from forgetmenot.kept_tensors import Tensors, made_once
 
 
@@ -53,7 +53,7 @@ def test_where_room_ends_what_was_used_longest_ago_goes(tmp_path: Path, monkeypa
     for seed in (1, 2):
         made_once(tmp_path, {"seed": seed}, make=make)
     size = sum(file.stat().st_size for file in tmp_path.iterdir())
-    monkeypatch.setattr(kept_tensors, "_ROOM", size)
+    monkeypatch.setattr(cache_room, "ROOM", size)
     for age, file in enumerate(tmp_path.iterdir()):
         os.utime(file, (1000 + age, 1000 + age))
     made_once(tmp_path, {"seed": 1}, make=refuse)  # used now, so the other one goes
@@ -65,7 +65,7 @@ def test_where_room_ends_what_was_used_longest_ago_goes(tmp_path: Path, monkeypa
 
 
 def test_the_newest_stays_however_large_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_tensors, "_ROOM", 1)
+    monkeypatch.setattr(cache_room, "ROOM", 1)
     for seed in (1, 2):
         made_once(tmp_path, {"seed": seed}, make=make)
     assert made_once(tmp_path, {"seed": 2}, make=refuse)[1] is True

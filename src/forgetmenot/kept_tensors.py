@@ -7,21 +7,18 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from forgetmenot.cache_room import UNFINISHED, make_room, mark_used
 from forgetmenot.regularizer.base import Tensors
 
 _UNREADABLE = (OSError, SafetensorError)
 _SUFFIX = ".safetensors"
-_ROOM = 16 * 2**30  # bytes of a folder: Fishers of four bases of 1 B weights, or of hundreds of small ones
-_ABANDONED = 24 * 3600  # seconds after which nobody writes an unfinished file any more
 
 
 def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], Tensors]) -> tuple[Tensors, bool]:
@@ -35,12 +32,11 @@ def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], T
     except _UNREADABLE:
         made = make()
     else:
-        with suppress(OSError):  # the cache may be another's, to be read alone
-            os.utime(file)
+        mark_used(file)
         return found, True
     try:
         _write(file, made)
-        _make_room(folder, newest=file)
+        make_room(folder, newest=file)
     except OSError as error:
         warnings.warn(f"{folder.name} cannot be kept in {folder}, so each run makes it anew ({error})", stacklevel=2)
     return made, False
@@ -50,25 +46,10 @@ def _key(facts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _make_room(folder: Path, *, newest: Path) -> None:
-    """Removes what was used longest ago until the rest takes at most `_ROOM`, and what a killed run left unfinished."""
-    places = {}
-    for file in folder.iterdir():
-        with suppress(FileNotFoundError):  # another run makes room, too
-            places[file] = file.stat()
-    taken = 0
-    for file in sorted(places, key=lambda file: (file != newest, -places[file].st_mtime)):
-        unfinished = file.suffix != _SUFFIX
-        taken += 0 if unfinished else places[file].st_size
-        old = time.time() - places[file].st_mtime > _ABANDONED if unfinished else taken > _ROOM
-        if file != newest and old:
-            file.unlink(missing_ok=True)
-
-
 def _write(file: Path, tensors: Tensors) -> None:
     """Writes to a neighbour and renames it, so that no reader ever sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    handle, path = tempfile.mkstemp(dir=file.parent, prefix=f"{UNFINISHED}{file.name}.")
     os.close(handle)
     unfinished = Path(path)
     try:

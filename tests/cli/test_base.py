@@ -1,5 +1,6 @@
 """One task after another: a finished run is the base of the next, and what it was tuned for is retained."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 from tiny_models import model_at
 from tiny_runs import Finished, finish, read_result
 
+from forgetmenot import cache_room
 from forgetmenot.cli import base
 from forgetmenot.config.paths import cache_folder, conf_folder, register_resolvers
 
@@ -71,6 +73,24 @@ def test_a_third_run_retains_the_targets_of_both_and_merges_only_what_is_new(
     assert list(read_result(done.folder)["tasks"]) == ["third", "kept", "mood"]
     assert len(merged) == 1
     assert Path(merged[0].path).parent == cache_folder() / "merged", "the first run's was there"
+
+
+def test_where_room_ends_older_merged_bases_go_and_the_one_of_this_run_stays(
+    finished_run: Finished, second: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGETMENOT_CACHE", str(tmp_path))
+    merged = tmp_path / "merged"
+    (merged / "older").mkdir(parents=True)
+    (merged / "older" / "model.safetensors").write_bytes(b"0" * 100)
+    os.utime(merged / "older", (1000, 1000))
+    monkeypatch.setattr(cache_room, "ROOM", 1)
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        over_second = base.plain_base(model_at(second.folder))
+
+    kept = sorted(str(path) for path in merged.iterdir())
+    assert str(merged / "older") not in kept
+    assert over_second.path in kept and len(kept) == 2, "what it was merged over is of this run, too"
 
 
 def test_the_same_task_again_is_the_target_and_no_retained_one(

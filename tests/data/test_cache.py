@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from forgetmenot import cache_room
 from forgetmenot.data.encode import Encoder
 from forgetmenot.data.rows import EncodedSplit
 from forgetmenot.data.types import Example
@@ -94,9 +95,26 @@ def test_no_rows_are_kept_and_found_as_well(encoder: Encoder) -> None:
     assert len(encoder.training_rows([]).rows) == len(encoder.training_rows([]).rows) == 0
 
 
+def test_where_room_ends_rows_used_longest_ago_go_and_those_of_this_run_stay(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for length in (30, 31, 32):
+        replace(encoder, max_length=length).training_rows(EXAMPLES)
+    for place in kept(encoder):
+        os.utime(place, (1000, 1000))
+    used = replace(encoder, max_length=30).training_rows(EXAMPLES)
+    monkeypatch.setattr(cache_room, "ROOM", 1)
+
+    replace(encoder, max_length=33).training_rows(EXAMPLES)
+
+    assert len(kept(encoder)) == 2
+    again = replace(encoder, max_length=30).training_rows(EXAMPLES)
+    assert again.rows.tokens.filename == used.rows.tokens.filename
+
+
 def test_what_a_killed_writer_left_goes_after_a_day_and_what_is_being_written_stays(encoder: Encoder) -> None:
     assert encoder.cache is not None
-    left, writing = encoder.cache / "unfinished_old", encoder.cache / "unfinished_new"
+    left, writing = encoder.cache / ".old", encoder.cache / ".new"
     left.mkdir(parents=True)
     writing.mkdir()
     os.utime(left, (0, 0))

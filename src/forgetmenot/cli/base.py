@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from forgetmenot.base_scores import weights_of
+from forgetmenot.cache_room import make_room, mark_used, run_began
 from forgetmenot.config.build import build, import_plugins
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
@@ -33,7 +34,8 @@ class Mergeable:
 def plain_base(model: Model) -> Model:
     """Returns `model` itself, or where its path is a finished run the plain model that the run came to.
 
-    What had to be merged is kept on disk, so that it is done once.
+    What had to be merged is kept on disk, so that it is done once; of what takes more than 16 GiB there, what was used
+    longest ago, and not by this run, is removed.
     """
     if not is_run(model.path):
         return model
@@ -44,6 +46,7 @@ def plain_base(model: Model) -> Model:
     if not run.method.freezes_base:
         return replace(model, path=str(run.learned), weights="pretrained")
     folder = cache_folder() / "merged" / _key(run)
+    mark_used(folder)
     if not (folder / "config.json").is_file():
         tokenizer = tokenizer_of(run.base)
         whole = whole_model(run, tokenizer=tokenizer)
@@ -52,6 +55,7 @@ def plain_base(model: Model) -> Model:
         except OSError:
             if not (folder / "config.json").is_file():  # else another run was faster
                 raise
+        make_room(folder.parent, newest=folder, in_use_since=run_began())
     return replace(model, path=str(folder), weights="pretrained")
 
 

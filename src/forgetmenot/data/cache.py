@@ -5,21 +5,19 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from forgetmenot.cache_room import UNFINISHED, make_room, mark_used, run_began
 from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.data.types import Example
 
 _FORMAT = 1  # of the files below; another number makes every key another one
 _ARRAYS = ("tokens", "prompt_lengths", "completion_lengths", "example_indices")
 _FACTS = "split.json"
-_UNFINISHED = "unfinished_"
-_ABANDONED = 24 * 3600  # seconds after which nobody writes an unfinished folder any more
 
 
 def key_of(examples: Sequence[Example], settings: Mapping[str, object]) -> str:
@@ -32,7 +30,10 @@ def key_of(examples: Sequence[Example], settings: Mapping[str, object]) -> str:
 
 
 def encoded_once(folder: Path, key: str, make: Callable[[], EncodedSplit]) -> EncodedSplit:
-    """Returns what lies in `folder` under `key`, memory-mapped, or makes it and puts it there whole."""
+    """Returns what lies in `folder` under `key`, memory-mapped, or makes it and puts it there whole.
+
+    Where the folder then takes more than 16 GiB, what was used longest ago, and not by this run, is removed.
+    """
     place = folder / key
     found = _read(place)
     if found is not None:
@@ -40,6 +41,7 @@ def encoded_once(folder: Path, key: str, make: Callable[[], EncodedSplit]) -> En
     made = make()
     try:
         _write(made, place)
+        make_room(folder, newest=place, in_use_since=run_began())
     except OSError as error:
         warnings.warn(f"encoded rows cannot be kept in {folder}, so each run encodes anew ({error})", stacklevel=2)
         return made
@@ -50,6 +52,7 @@ def _read(place: Path) -> EncodedSplit | None:
     """Returns a split from disk; one that is damaged counts as none, and is put out of the way."""
     if not place.is_dir():
         return None
+    mark_used(place)
     try:
         facts = json.loads((place / _FACTS).read_text(encoding="utf-8"))
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
@@ -77,8 +80,7 @@ def _write(split: EncodedSplit, place: Path) -> None:
         "truncated": split.truncated,
         "dropped": split.dropped,
     }
-    _sweep(place.parent)
-    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place.parent))
     try:
         for name, array in arrays.items():
             with (unfinished / f"{name}.npy").open("wb") as file:
@@ -93,10 +95,3 @@ def _write(split: EncodedSplit, place: Path) -> None:
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what writers that were killed have left behind."""
-    for left in folder.glob(f"{_UNFINISHED}*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)

@@ -1,11 +1,15 @@
 """`method=few_shot` and its kin from end to end: what is scored, what is zero by construction, and what is kept."""
 
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 from tiny_runs import SCORED, Finished, finish, read_lines, read_result
 
 from forgetmenot.cli import train as story
+from forgetmenot.cli.prompting import warn_of_idle_settings
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +132,35 @@ def test_settings_of_training_are_without_effect_and_named_in_the_log(
     assert done.code == 0, done.stderr
     log = (done.folder / "run.log").read_text()
     assert "optimizer.lr has no effect: zero_shot trains nothing" in log
-    assert "trains nothing: select, patience, max_steps, regularizer, replay; method=lora takes them" in log
+    assert "trains nothing: select, patience, max_steps, regularizer.l2_sp, replay; method=lora takes them" in log
+
+
+@pytest.mark.filterwarnings("default:.* effect")
+def test_every_run_of_a_sweep_names_all_penalties_and_replay_once_and_checks_none(
+    tmp_path: Path, tiny_arguments: list[str]
+) -> None:
+    idle = ["regularizer=[l2_sp,ewc,kl]", "regularizer.ewc.source=retained", "replay=mixed"]
+    done = finish(["-m", *tiny_arguments, "method=zero_shot,one_shot", "seed=0,1", *idle], tmp_path)
+    assert done.code == 0, done.stderr
+
+    told = "regularizer.l2_sp, regularizer.ewc, regularizer.kl, replay; method=lora takes them"
+    for folder, name in zip(done.folders, ("zero_shot", "zero_shot", "one_shot", "one_shot"), strict=True):
+        log = (folder / "run.log").read_text()
+        assert log.count("settings without effect") == 1
+        assert f"settings without effect, since {name} trains nothing: {told}" in log
+
+
+@pytest.mark.parametrize(("rank", "times"), [(0, 1), (1, 0)])
+def test_of_several_ranks_one_warns(rank: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    setup = SimpleNamespace(
+        settings=SimpleNamespace(select="best", patience=None, max_steps=None), regularizers=(), replay=None,
+        method=SimpleNamespace(name="zero_shot"),
+    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_idle_settings(setup)
+    assert len(told) == times
 
 
 def test_prompts_that_are_cut_with_their_shots_are_told_with_the_length_that_holds_them(

@@ -27,7 +27,7 @@ from forgetmenot.trainer import base_dtype, build_trainer
 
 def check_penalties(setup: Setup) -> None:
     """Raises ConfigError or ValueError where a regularizer cannot hold what this run trains; reads no weights."""
-    if not setup.regularizers:
+    if not (setup.regularizers and setup.method.trains):
         return
     base = empty_model(setup.model, setup.model_config)
     own = {name for name, _ in base.named_parameters()}

@@ -24,7 +24,7 @@ from forgetmenot.trainer import ctrl_c_interrupts
 
 def prompt(setup: Setup, shown: EncodedRun, *, before: BaseScores, shots: Mapping[str, str], desk: Desk) -> Adapted:
     """Keeps the shots as text and scores the base with them before each prompt of the target."""
-    _warn_of_idle_settings(setup)
+    warn_of_idle_settings(setup)
     result, learned = desk.result, desk.folder / setup.method.folder
     module = _module(setup)
     result.method = method_section(setup.method.name, module.model, lr=setup.lr, parameters=setup.facts.parameters)
@@ -105,21 +105,21 @@ def tell_of_cut_prompts(setup: Setup, tests: Sequence[ScoringSet], *, console: C
             )  # fmt: skip
 
 
-def _warn_of_idle_settings(setup: Setup) -> None:
-    """Warns once of all settings of training that were chosen for a method that trains nothing."""
+def warn_of_idle_settings(setup: Setup) -> None:
+    """Warns once, whatever the number of ranks, of all settings of training that a method without any was given."""
     settings = setup.settings
     chosen = {
         "select": settings.select != "last",
         "patience": settings.patience is not None,
         "max_steps": settings.max_steps is not None,
-        "regularizer": bool(setup.regularizers),
+        **{f"regularizer.{regularizer.name}": True for regularizer in setup.regularizers},
         "replay": setup.replay is not None,
     }
     idle = ", ".join(name for name, given in chosen.items() if given)
     if idle:
-        warnings.warn(
+        on_rank_zero(warnings.warn)(
             f"settings without effect, since {setup.method.name} trains nothing: {idle}; method=lora takes them",
-            stacklevel=2,
+            stacklevel=3,
         )
 
 

@@ -34,6 +34,7 @@ from forgetmenot.model.load import Model, empty_model, load_tokenizer, lr_scale,
 from forgetmenot.model.options import check_liger, prepare
 from forgetmenot.model.quantize import check_quantization
 from forgetmenot.optim import Stepping, try_optimizer
+from forgetmenot.record import on_rank_zero
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
 from forgetmenot.scoring import monitored
@@ -219,7 +220,7 @@ def _learning_rate(method: Method, stepping: Stepping, *, scale: float) -> float
     """Returns the rate that is used: `optimizer.lr`, or the method's own by the model's size; None for no training."""
     if method.lr is None:
         if stepping.lr is not None:
-            warnings.warn(f"optimizer.lr has no effect: {method.name} trains nothing", stacklevel=3)
+            on_rank_zero(warnings.warn)(f"optimizer.lr has no effect: {method.name} trains nothing", stacklevel=4)
         return None
     return method.lr * scale if stepping.lr is None else stepping.lr
 

@@ -23,7 +23,8 @@ Tensors = dict[str, Tensor]
 class Penalty(nn.Module, ABC):
     """On weights: state in buffers, so that devices come free; `forward` is the penalty.
 
-    Buffers are not persistent: they follow from the untrained model, so no checkpoint has to hold them.
+    Buffers are not persistent: they follow from the untrained model, so no checkpoint has to hold them, and a run that
+    goes on prepares them before it takes the checkpoint's weights (docs/decisions/0012).
     """
 
     @abstractmethod

@@ -10,7 +10,7 @@ TOP = Path(__file__).resolve().parents[1]
 SOURCE = TOP / "src" / "forgetmenot"
 
 FLOORS = {
-    "result": 0, "forgetting": 0, "scores": 0, "rouge": 0, "answers": 0, "cache_room": 0,
+    "result": 0, "folder_lock": 0, "forgetting": 0, "scores": 0, "rouge": 0, "answers": 0, "cache_room": 0,
     "config.settings": 0,
     "data": 1,
     "model": 2, "metric": 2,

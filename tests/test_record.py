@@ -59,7 +59,7 @@ def test_ctrl_c_is_recorded_as_interrupted_with_what_is_known(tmp_path: Path) ->
 
 def test_no_result_stands_in_the_folder_before_the_run_ends(tmp_path: Path) -> None:
     with recording(tmp_path, RunResult()):
-        assert list(tmp_path.iterdir()) == []
+        assert [file.name for file in tmp_path.iterdir()] == [".lock"]
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
@@ -115,3 +115,11 @@ def test_a_folder_with_the_result_of_another_run_is_refused_and_left_as_it_is(tm
         pass
 
     assert RunResult.read(tmp_path).name == "first"
+
+
+def test_a_folder_that_another_run_still_writes_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    refused = pytest.raises(ValueError, match="a folder that no other process writes")
+    with recording(tmp_path, RunResult(name="first")), refused, recording(tmp_path, RunResult(name="second")):
+        pass
+    assert RunResult.read(tmp_path).name == "first"
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"], "the lock leaves nothing behind"

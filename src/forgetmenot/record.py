@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from forgetmenot.data.examples import ScoringSet
+from forgetmenot.folder_lock import only_writer
 from forgetmenot.result import FILE_NAME, HardwareSection, RunResult, write_whole
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "torchmetrics", "datasets", "hydra-core")
@@ -37,16 +38,24 @@ def on_rank_zero(function: Callable[P, object]) -> Callable[P, object]:
 def recording(folder: Path, result: RunResult) -> Iterator[RunResult]:
     """Writes `result` into `folder` when the block ends: complete, failed with the error, or interrupted.
 
-    Raises ValueError where another run has written there.
+    Raises ValueError where another run has written there, or does.
     """
-    if (folder / FILE_NAME).exists():
-        raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
+    with ExitStack() as stack:
+        on_rank_zero(stack.enter_context)(only_writer(folder))
+        if (folder / FILE_NAME).exists():
+            raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
+        with _recorded(folder, result):
+            yield result
+
+
+@contextmanager
+def _recorded(folder: Path, result: RunResult) -> Iterator[None]:
     started = time.perf_counter()
     result.started = datetime.now().astimezone().isoformat(timespec="seconds")
     result.versions = {"forgetmenot": _own_version(), **{name: version(name) for name in _PACKAGES}}
     result.git_commit = _git_commit()
     try:
-        yield result
+        yield
         result.status = "complete"
     except KeyboardInterrupt:
         result.status = "interrupted"

@@ -16,6 +16,7 @@ from forgetmenot.forgetting import mean_over_targets
 
 SCHEMA_VERSION = 1
 FILE_NAME = "result.json"
+EARLIER_ATTEMPTS = "earlier_attempts"  # in a run's folder: what was written there before it ran again
 
 Status = Literal["complete", "failed", "interrupted"]
 Role = Literal["target", "retained"]
@@ -136,6 +137,14 @@ class DriftSection(TypedDict):
     weights: float
 
 
+class ObjectiveSection(TypedDict):
+    """What a sweep judges the run by: a score of validation examples, or `gain`, `forgetting.mean`, `after.<score>`."""
+
+    name: str
+    value: float | None
+    direction: Literal["max", "min"]
+
+
 @dataclass(kw_only=True)
 class RunResult:
     """Everything that is known of a run; it is filled as the run goes on, so an interrupted one tells what it knew."""
@@ -163,6 +172,7 @@ class RunResult:
     forgetting: ForgettingSection | None = None
     forgetting_ci: ForgettingIntervals | None = None
     drift: DriftSection | None = None
+    objective: ObjectiveSection | None = None
     versions: dict[str, str] | None = None
     git_commit: str | None = None
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import finish
+from written_runs import write_run
 
 from forgetmenot.cli import main as console
 
@@ -14,19 +14,18 @@ def _compare(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     console.main()
 
 
-def test_a_sweep_ends_with_its_comparison_which_compare_shows_again_with_answers(
-    tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_runs_stand_side_by_side_with_the_command_that_shows_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*tiny_arguments, "max_steps=1", "method.rank=1,2"]
-    done = finish(["-m", *arguments], tmp_path)
-    assert done.code == 0, done.stderr
-    assert "lora method.rank=1" in done.stdout and "lora method.rank=2" in done.stdout
-    (sweep,) = (tmp_path / "outputs" / "sweeps").glob("*/*")
-    assert f"what they answered: forgetmenot compare {sweep.relative_to(tmp_path)} --answers 2" in done.stdout
-
-    capsys.readouterr()
-    _compare(monkeypatch, str(tmp_path / "outputs"), "--answers", "1")
-    assert "lora method.rank=2" in capsys.readouterr().out
+    for rank in (1, 2):
+        write_run(tmp_path / "runs" / str(rank), "method=lora", f"method.rank={rank}")
+    monkeypatch.chdir(tmp_path)
+    _compare(monkeypatch, "runs")
+    told = capsys.readouterr().out
+    assert "lora method.rank=1" in told and "lora method.rank=2" in told
+    assert "what they answered: forgetmenot compare runs --answers 2" in told
+    _compare(monkeypatch, "runs", "--answers", "1")
+    assert "lora says positive" in capsys.readouterr().out
 
 
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,11 +29,18 @@ def test_a_result_has_every_key_of_the_schema(finished_run: Finished) -> None:
     assert list(result) == [
         "schema_version", "status", "error", "name", "overrides", "seed", "started", "seconds", "model", "hardware",
         "reused", "method", "data", "cost", "tasks", "gain", "gain_ci", "gain_mean", "gain_mean_ci",
-        "forgetting", "forgetting_ci", "drift", "versions", "git_commit",
+        "forgetting", "forgetting_ci", "drift", "objective", "versions", "git_commit",
     ]  # fmt: skip
     assert (result["schema_version"], result["status"], result["error"]) == (1, "complete", None)
     assert result["name"] == finished_run.folder.name
     assert RunResult.read(finished_run.folder).tasks == result["tasks"]
+
+
+def test_a_result_says_what_a_sweep_judges_the_run_by(finished_run: Finished) -> None:
+    *_, last = [line for line in read_lines(finished_run.folder / "metrics.jsonl") if "val/accuracy" in line]
+    assert read_result(finished_run.folder)["objective"] == {
+        "name": "val.accuracy", "value": last["val/accuracy"], "direction": "max",
+    }  # fmt: skip
 
 
 SECTIONS = {

@@ -155,7 +155,7 @@ def test_a_setup_knows_the_run_as_result_json_tells_it(set_up_with: SetUp) -> No
     setup = set_up_with("method.lr=0.5", "model.lr_scale=3")
     assert setup.model_section == {"name": "causal", "architecture": "causal", "parameters": setup.facts.parameters}
     assert setup.lr == 1.5
-    assert (setup.monitor, setup.objective) == ("val/accuracy", "val.accuracy")
+    assert setup.monitor == "val/accuracy"
     assert (len(setup.target.train), len(setup.target.validation), len(setup.target.test)) == (16, 4, 4)
     assert (setup.retained, setup.regularizers, setup.make_logger) == ((), (), None)
 

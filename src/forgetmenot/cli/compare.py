@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from forgetmenot.report.best import best_sentences
 from forgetmenot.report.compare import answers_side_by_side, answers_table, comparison
 from forgetmenot.report.lines import cut_files
 from forgetmenot.report.page import write_page
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     groups = group_runs(runs)
 
     console.print(comparison(groups))
+    for sentence in best_sentences(groups):
+        console.print(sentence, soft_wrap=True, markup=False)
     for other in others:
         console.print(f"left out: {other.folder} ({other.why})", soft_wrap=True, markup=False)
     for sentence in cut_files(groups):

@@ -91,11 +91,6 @@ class Setup:
         """Whether what is watched gets better as it falls: where every target is scored by a loss."""
         return "min" if all(data.task.metric in LOSSES for data in self.targets) else "max"
 
-    @property
-    def objective(self) -> str:
-        """What a sweep judges the run by."""
-        return self.settings.objective or self.monitor.replace("/", ".")
-
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the optimizer steps of the whole run, by epochs or max_steps, whichever ends first."""
         by_epochs = None if self.settings.epochs is None else self.settings.epochs * steps_per_epoch

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from forgetmenot.cli.desk import Desk
 from forgetmenot.cli.fitting import fit
+from forgetmenot.cli.objective import objective_section
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import drawn_shots, encode_shown, prompt
 from forgetmenot.cli.setup import Setup, set_up
@@ -21,7 +22,7 @@ from forgetmenot.cli.wiring import answers_of, encode, score_base
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
 from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, log_outcome, open_logger, quiet_libraries
-from forgetmenot.outcome import data_section, metrics, objective, record_drift, record_scores
+from forgetmenot.outcome import data_section, metrics, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
 from forgetmenot.report.table import print_result
 from forgetmenot.result import RunResult
@@ -57,6 +58,7 @@ def run(config: DictConfig) -> float | None:
 
         after = adapted.scores
         record_scores(result, rows.tests, before=before.tasks, after=after.tasks, unchanged=after.unchanged)
+        result.objective = objective_section(setup, result=result, validation=adapted.validation)
         record_drift(result, rows.tests, after=after.tasks, weights=after.distance)
         said = {"before": answers_of(before.tasks), "after": answers_of(after.tasks)}
         on_rank_zero(write_predictions)(folder, rows.tests, **said)
@@ -68,7 +70,7 @@ def run(config: DictConfig) -> float | None:
         on_rank_zero(console.print)(
             f"W&B kept the run offline; to upload it: {sync_line}", soft_wrap=True, markup=False
         )
-    return objective(setup.objective, result=result, validation=adapted.validation)
+    return result.objective["value"]
 
 
 def _loggers(setup: Setup, folder: Path) -> list[Logger]:

@@ -8,7 +8,6 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 from tiny_runs import SCORED, Finished, finish, read_lines, read_result
 
-from forgetmenot.cli import train as story
 from forgetmenot.cli.prompting import warn_of_idle_settings
 
 
@@ -90,18 +89,19 @@ def test_ask_puts_the_shots_before_the_prompt(prompted: Finished, tmp_path: Path
     assert rows["few_shot on mood"].strip() == line["after"].strip()
 
 
-def test_a_sweep_over_shots_is_judged_by_validation_examples_with_shots(
-    tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch
+def test_runs_with_shots_are_judged_by_validation_examples_with_shots(
+    tmp_path: Path, tiny_arguments: list[str]
 ) -> None:
-    objectives: list[float | None] = []
-    original = story.run
-    monkeypatch.setattr(story, "run", lambda config: objectives.append(original(config)) or objectives[-1])
-    chosen = ["objective=val.loss", "method=zero_shot", "method.num_shots=0,2"]
-    done = finish(["-m", *tiny_arguments, *chosen], tmp_path)
-    assert done.code == 0, done.stderr
+    folders = []
+    for shots in (0, 2):
+        chosen = ["objective=val.loss", "method=zero_shot", f"method.num_shots={shots}", f"hydra.run.dir={shots}"]
+        done = finish([*tiny_arguments, *chosen], tmp_path)
+        assert done.code == 0, done.stderr
+        folders.append(tmp_path / str(shots))
 
+    objectives = [read_result(folder)["objective"]["value"] for folder in folders]  # type: ignore[index]
     assert len(set(objectives)) == 2
-    logged = [read_lines(folder / "metrics.jsonl")[-1] for folder in done.folders]
+    logged = [read_lines(folder / "metrics.jsonl")[-1] for folder in folders]
     assert [line["val/loss"] for line in logged] == objectives
     assert logged[0]["gain/mood"] == 0.0 and logged[0]["before/mood/loss"] == logged[0]["after/mood/loss"]
     assert logged[1]["before/mood/loss"] != logged[1]["after/mood/loss"]

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from tiny_runs import logging_kept
 
-from forgetmenot.config.app import Story, quoted, run_app
+from forgetmenot.config.app import Story, run_app
 from forgetmenot.config.paths import conf_folder, register_resolvers
 
 
@@ -81,21 +79,6 @@ def test_the_command_line_is_what_it_was_in_the_story_and_after_it(monkeypatch: 
     assert seen == [argv] and sys.argv == argv, "Lightning starts its other ranks with it"
 
 
-def test_one_failure_of_a_sweep_fails_the_command_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    seen: list[int] = []
-
-    def story(config: DictConfig) -> float | None:
-        seen.append(config.seed)
-        if config.seed == 1:
-            raise ValueError("seed must not be 1")
-        return None
-
-    with pytest.raises(SystemExit) as exit_:
-        run_app(story, config_name="train", arguments=["-m", "logger=none", "seed=1,2"])
-    assert exit_.value.code == 1 and seen == [1, 2]
-    assert capsys.readouterr().err == "error: seed must not be 1\n"
-
-
 def test_a_run_has_one_folder_however_often_it_is_asked_for(tmp_path: Path) -> None:
     seen: list[str] = []
 
@@ -127,15 +110,3 @@ def test_two_runs_have_different_ids_and_one_run_has_one() -> None:
 
 def test_the_folder_of_the_yaml_files_is_found() -> None:
     assert (conf_folder() / "train.yaml").is_file()
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["a fine film", 'is it "good", or {not}: [1], $x?', "back\\slash", "ends\\", "${oc.env:HOME}", "a='b' #c", "ä\nb"],
-)
-def test_a_quoted_text_arrives_as_it_is(text: str) -> None:
-    register_resolvers()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        config = hydra_compose("ask", overrides=["run=a", quoted(f"prompt={text}", key="prompt")])
-    assert config.prompt == text
-    assert quoted("run=a b", key="prompt") == "run=a b"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -64,3 +65,10 @@ def test_an_interpolation_that_leads_nowhere_names_its_key() -> None:
     with pytest.raises(OmegaConfBaseException) as error:
         _ = config.a
     assert "a must be" in hydra_sentence(error.value) and "nowhere" in hydra_sentence(error.value)
+
+
+def test_a_launcher_or_sweeper_that_is_not_installed_is_told_with_the_extra_that_brings_it() -> None:
+    missing = MissingConfigException("not found", missing_cfg_file="hydra/launcher/joblib", options=["basic"])
+    assert hydra_sentence(missing) == (
+        "hydra/launcher must be one that is installed, got joblib; pip install 'forgetmenot-llm[sweep]'"
+    )

@@ -4,8 +4,9 @@ import importlib
 import logging
 import sys
 
-from forgetmenot.config.app import quoted, run_app
+from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import did_you_mean
+from forgetmenot.config.words import quoted
 
 COMMANDS = {
     "train": "adapt a model; see what it gains, what it costs and what it forgets",

@@ -3,18 +3,20 @@
 forgetmenot sequence method=lora data=[sentiment,party,names]
 """
 
+import os
 import re
-import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from forgetmenot.config.build import build, import_plugins
+from forgetmenot.config.child import PROGRAM, own_environment, run_child, stopping
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.report.sequence import FILE_NAME, Transfer
@@ -100,12 +102,20 @@ def _folder() -> Path:
 
 def _train(arguments: Sequence[str], *, stage: Path) -> None:
     """Runs `train` in a process of its own, which leaves no memory of one stage to the next, and can start ranks."""
-    with subprocess.Popen([sys.executable, "-m", "forgetmenot.cli.main", "train", *arguments]) as child:
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:
-            child.wait()  # it was interrupted, too, and writes down what it knows
-            sys.exit(130)
+    interrupted = Event()
+
+    def interrupt() -> bool:
+        """Returns whether this is the first time."""
+        first = not interrupted.is_set()
+        interrupted.set()
+        return first
+
+    environment = own_environment(os.environ)
+    with stopping(interrupt):
+        command = [*PROGRAM, "train", *arguments]
+        code = run_child(command, environment=environment, place=Path.cwd(), stopped=interrupted.is_set)
+    if interrupted.is_set():
+        sys.exit(130)
     if code != 0:
         raise ValueError(
             f"data must be data sets that train ends well on, got exit code {code} from {stage.name} in {stage.parent}"

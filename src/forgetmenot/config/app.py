@@ -1,6 +1,7 @@
 """Runs a command under Hydra, and turns whatever a user got wrong into one sentence and an exit code."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from forgetmenot.config.child import stopping
 from forgetmenot.config.errors import HYDRA_ERRORS, hydra_sentence, refuse_null_groups
 from forgetmenot.config.paths import conf_folder, register_resolvers
+from forgetmenot.config.sweep import Sweep, refuse_no_sweep, refuse_single_run, sweeping
+from forgetmenot.config.words import parted
 
 Story = Callable[[DictConfig], float | None]
 
@@ -23,15 +26,11 @@ USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 _NONE_CHOSEN = ("experiment=null", "sweep=null")
 """Defaults that Hydra takes from no command line."""
 
-_OPTIONS_WITH_VALUE = frozenset(
-    "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --info -i --experimental-rerun".split()
-)
-
 
 def run_app(
     story: Story, *, config_name: str, arguments: list[str], after_sweep: Callable[[Path], None] = lambda folder: None
 ) -> None:
-    """Runs `story` with the config that `arguments` compose, or with each one of a sweep and then `after_sweep`.
+    """Runs `story` with the config that `arguments` compose, or each one of a sweep as a command and `after_sweep`.
 
     A user's error ends with one sentence and exit code 1, Ctrl-C with 130; a failed member does not stop a sweep.
     """
@@ -39,70 +38,89 @@ def run_app(
     os.environ.setdefault("WANDB_SILENT", "true")  # what people should read of it we print
     register_resolvers()
     command_line = sys.argv
-    ended = _Ended()
-
-    def task(config: DictConfig) -> float | None:
-        sys.argv = command_line  # Lightning starts its other ranks with it
-        return ended.with_value_of(story, config)
-
     arguments = [word for word in arguments if word not in _NONE_CHOSEN]
-    sys.argv = [command_line[0], *_options_first(arguments)]
-    try:
-        refuse_null_groups(arguments)
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
-        if ended.sweep is not None:
-            after_sweep(ended.sweep)
-    except USER_ERRORS as error:
-        ended.failures += 1
-        _tell(error)
-    except KeyboardInterrupt:
+    options, settings = parted(arguments)
+    sys.argv = [command_line[0], *options, *settings]
+    with sweeping(config_name, arguments) as sweep:
+        try:
+            with stopping(sweep.stop) as restore:
+                task = _Task(story=story, sweep=sweep, command_line=command_line, before_story=restore)
+                refuse_null_groups(arguments)
+                refuse_no_sweep(arguments)
+                hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
+                code = _end(sweep, after_sweep) or (1 if task.failures else 0)
+        except USER_ERRORS as error:
+            _tell(error)
+            code = 1
+        except KeyboardInterrupt:
+            code = 130
+        finally:
+            sys.argv = command_line
+    if code == 130:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        sys.argv = command_line
-    if ended.failures:
-        sys.exit(1)
-
-
-def quoted(word: str, *, key: str) -> str:
-    """Returns `key=TEXT` so that Hydra takes TEXT as it is, whatever stands in it; any other word unchanged."""
-    name, equals, text = word.partition("=")
-    if name != key or not equals:
-        return word
-    as_it_is = text.replace("${", "\\${")  # else an interpolation
-    return f"{key}={QuotedString(text=as_it_is, quote=Quote.double).with_quotes()}"
+    if code != 0:
+        sys.exit(code)
 
 
 @dataclass(kw_only=True)
-class _Ended:
-    """How many runs failed, and the sweep's folder where one of its members ended well."""
+class _Task:
+    """What Hydra calls with a config: the story itself, or a command for it where that is a member of a sweep."""
 
+    story: Story
+    sweep: Sweep
+    command_line: list[str]
+    before_story: Callable[[], None]
     failures: int = 0
-    sweep: Path | None = None
 
-    def with_value_of(self, story: Story, config: DictConfig) -> float | None:
-        """Returns what the story returns, or None where a user's error ended it: Hydra would print its own line."""
+    def __call__(self, config: DictConfig) -> float | None:
+        """Returns what the run came to, or None where a user's error ended it: Hydra would print its own line."""
+        sys.argv = self.command_line  # Lightning starts its other ranks with it
         try:
-            value = story(config)
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                from forgetmenot.config.member import run_member  # not for --help: it reads records, with numpy
+
+                return run_member(self.sweep, config)
+            refuse_single_run(config)
+            self.before_story()
+            return self.story(config)
         except USER_ERRORS as error:
             self.failures += 1
             _tell(error)
             return None
-        hydra_config = HydraConfig.get()
-        if hydra_config.mode is RunMode.MULTIRUN:
-            self.sweep = Path(hydra_config.sweep.dir)
-        return value
+
+    def __reduce__(self) -> tuple[Callable[..., "_Task"], tuple[Sweep, list[str]]]:
+        """Tells joblib's processes, which start members alone, what they need for it."""
+        return _in_another_process, (self.sweep, self.command_line)
 
 
-def _options_first(arguments: list[str]) -> list[str]:
-    """Returns the arguments with options before key=value, since argparse takes them in no other order."""
-    options: list[str] = []
-    words: list[str] = []
-    takes_next = False
-    for word in arguments:
-        (options if takes_next or word.startswith("-") else words).append(word)
-        takes_next = word in _OPTIONS_WITH_VALUE
-    return [*options, *words]
+def _in_another_process(sweep: Sweep, command_line: list[str]) -> _Task:
+    register_resolvers()
+    signal.signal(signal.SIGINT, lambda *_: None)  # the process that started the sweep says when to end
+    return _Task(story=_no_story, sweep=sweep, command_line=command_line, before_story=lambda: None)
+
+
+def _no_story(config: DictConfig) -> float | None:
+    raise AssertionError("a launcher's processes start members alone")
+
+
+def _end(sweep: Sweep, after_sweep: Callable[[Path], None]) -> int:
+    """Tells what a sweep came to, where there was one; returns its exit code."""
+    ended = sweep.ended
+    if not ended:
+        return 130 if sweep.interrupted else 0
+    complete = [member for member in ended if member.status == "complete"]
+    folder = _as_seen_from_here(ended[-1].folder.parent)
+    if complete and not sweep.stopped:
+        after_sweep(folder)
+    if len(complete) == len(ended) and not sweep.stopped:
+        return 0
+    if not sweep.refused:
+        print(f"{len(complete)} of the members are complete; the same command with resume={folder} runs the others")
+    return 130 if sweep.interrupted else 1
+
+
+def _as_seen_from_here(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _tell(error: Exception) -> None:

@@ -13,6 +13,9 @@ from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
 
+_EXTRAS = {"hydra/launcher/joblib": "sweep", "hydra/sweeper/optuna": "optuna"}
+"""Choices that another package brings, and the extra of ours that brings it."""
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names its key, the rule and the way out."""
@@ -54,6 +57,8 @@ def hydra_sentence(error: Exception) -> str:
 def _missing_choice(error: MissingConfigException) -> str:
     missing = error.missing_cfg_file or ""
     group, _, choice = missing.rpartition("/")
+    if missing in _EXTRAS:
+        return f"{group} must be one that is installed, got {choice}; pip install 'forgetmenot-llm[{_EXTRAS[missing]}]'"
     options = sorted(error.options or choices(group))
     if not options:
         return f"{missing} must be a config of conf/ or of --config-dir, got a name that is not there"

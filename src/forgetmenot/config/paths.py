@@ -32,11 +32,12 @@ def choices(group: str) -> list[str]:
 
 
 def register_resolvers() -> None:
-    """Makes ${asset:}, ${folder_name:}, ${last_part:}, ${short_id:} and ${wandb_offline:} known to OmegaConf."""
+    """Makes ${asset:}, ${folder_name:}, ${last_part:}, ${or_else:}, ${short_id:} and ${wandb_offline:} known."""
     resolvers: dict[str, tuple[Callable[..., object], bool]] = {
         "asset": (lambda name: str(_PACKAGE / "assets" / name), False),
         "folder_name": (_folder_name, False),
         "last_part": (lambda path: Path(str(path)).name, False),
+        "or_else": (lambda value, other: other if value is None else value, True),
         "short_id": (lambda _: uuid.uuid4().hex[:6], True),  # cached: one id a run, however often it is resolved
         "wandb_offline": (_wandb_offline, True),
     }

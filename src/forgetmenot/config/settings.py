@@ -32,10 +32,12 @@ class Settings:
     max_length: int
     precision: Literal["auto", "fp32", "bf16"]
     objective: str | None
+    direction: Literal["max", "min"] | None = None  # as in the settings of runs that did not know it
     select: Literal["last", "best"]
     patience: int | None
     group_by_length: bool
     plugins: tuple[str, ...]
+    resume: str | None = None  # as above
 
     def __post_init__(self) -> None:
         for name in ("epochs", "max_steps", "batch_size", "micro_batch_tokens", "patience"):

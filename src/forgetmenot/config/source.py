@@ -42,7 +42,7 @@ def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", c
         )
     config = _of_run(folder, key=key) if is_run(path) else _of_model(path)
     OmegaConf.set_struct(config, False)
-    config.objective = None  # a sweep's matter
+    config.objective = config.direction = config.resume = None  # a sweep's matter
     for name, value in changes.items():
         if value is not None:
             config[name] = value

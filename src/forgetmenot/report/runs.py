@@ -7,13 +7,15 @@ from pathlib import Path
 
 import yaml
 
-from forgetmenot.result import FILE_NAME, RunResult
+from forgetmenot.result import EARLIER_ATTEMPTS, FILE_NAME, RunResult
 
-_NOT_LEARNING = ("seed", "hydra", "logger", "micro_batch_tokens", "defaults")  # settings that do not set runs apart
+_NOT_LEARNING = ("seed", "hydra", "logger", "micro_batch_tokens", "direction", "resume", "defaults")
+"""Settings that do not set runs apart."""
+
 _LONGEST = 32  # letters of a setting in a label
 _CONFIG = "config.yaml"
 _NEEDED = ("model", "data", "tasks", "started")  # of a complete result
-_WANDB = "wandb"  # W&B keeps a config.yaml of its own in a run's folder
+_NO_RUNS = {"wandb", EARLIER_ATTEMPTS}  # in a run's folder: W&B's own config.yaml, and what was run again
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where PyYAML was built with it
 Settings = frozenset[tuple[str, str]]
 Reader = Callable[[RunResult], float | None]
@@ -73,7 +75,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
         if not path.is_dir():
             raise ValueError(f"PATH must be an existing folder, got {path}")
         files = (file for name in (FILE_NAME, _CONFIG) for file in path.rglob(name))
-        own = {file.parent for file in files if _WANDB not in file.relative_to(path).parts}
+        own = {file.parent for file in files if not _NO_RUNS & set(file.relative_to(path).parts)}
         folders |= dict.fromkeys(sorted(own))
     found = [_read(folder) for folder in folders]
     complete = [run for run in found if isinstance(run, Run)]

@@ -1,0 +1,104 @@
+"""A command of ours in a process of its own: it leaves no memory to the next one, and can start ranks.
+
+It leads a process group of its own, so that Ctrl-C in the terminal reaches it once: from here, with all of its ranks.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+PROGRAM = (sys.executable, "-m", "forgetmenot.cli.main")
+
+_OF_RANKS = frozenset(
+    "LOCAL_RANK NODE_RANK RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT".split()
+)
+"""What makes a process a rank of another one's."""
+
+_OF_ONE_RUN = frozenset(("PL_GLOBAL_SEED", "WANDB_RUN_ID"))
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_POLL_SECONDS = 0.5
+
+
+def own_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Returns `given` without what belongs to a run or a rank that it comes from."""
+    return {name: value for name, value in given.items() if name not in _OF_RANKS | _OF_ONE_RUN}
+
+
+def run_child(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    place: Path,
+    stopped: Callable[[], bool],
+    output: Path | None = None,
+) -> int:
+    """Returns the exit code of a command, below 0 where a signal ended it; what it says goes to `output`, if given.
+
+    Once `stopped` says so, it is interrupted as by Ctrl-C and waited for. Whatever else ends the wait kills it.
+    """
+    with ExitStack() as stack:
+        stream = None if output is None else stack.enter_context(output.open("ab"))
+        child = subprocess.Popen(
+            command, cwd=place, env=dict(environment), stdin=subprocess.DEVNULL, process_group=0,
+            stdout=stream, stderr=None if stream is None else subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            code = _wait(child, stopped)
+        except BaseException:
+            _signal_group(child, signal.SIGKILL)
+            child.wait()
+            raise
+    if code < 0:
+        _signal_group(child, signal.SIGKILL)  # ranks wait for the one that is gone
+    return code
+
+
+def _wait(child: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> int:
+    told = False
+    while True:
+        try:
+            return child.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            if not told and stopped():
+                _signal_group(child, signal.SIGINT)
+                told = True
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+@contextmanager
+def stopping(stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+    """Calls `stop` at Ctrl-C, SIGTERM or the terminal's end while the block runs; yields what ends that earlier.
+
+    Where `stop` says that it has nothing (more) to stop, KeyboardInterrupt is raised.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield lambda: None
+        return
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if before[signal.Signals(number)] is not signal.SIG_IGN and not stop():
+            raise KeyboardInterrupt
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in _STOPPING:
+        if before[number] is not signal.SIG_IGN or number is signal.SIGINT:  # children would inherit to ignore it
+            signal.signal(number, handle)
+    try:
+        yield restore
+    finally:
+        restore()

@@ -1,0 +1,188 @@
+"""A member of a sweep: a run in a process of its own, which this one starts, waits for and answers for."""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from forgetmenot.config.child import run_child
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.resume import check_member, keep_aside
+from forgetmenot.config.share import cores, place_among, share
+from forgetmenot.config.sweep import Sweep
+from forgetmenot.config.words import names, quoted
+from forgetmenot.folder_lock import only_writer
+from forgetmenot.result import FILE_NAME, RunResult
+
+_RUNS = ("train", "evaluate")  # the commands that leave a record
+_LAUNCHERS = ("basic", "joblib")
+_OF_SWEEP = (
+    "hydra.mode", "hydra.run", "hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/launcher", "hydra/sweeper",
+)  # fmt: skip
+"""Settings of Hydra that say how the sweep runs, and nothing of its members."""
+
+_OUTPUT = "terminal.log"  # what members that run at once would print over one another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """The run of one combination of settings; `at_once` says how many run beside each other."""
+
+    config: DictConfig
+    folder: Path
+    number: int
+    settings: tuple[str, ...]
+    hydra_settings: tuple[str, ...]
+    place: Path
+    at_once: int
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Member":
+        """Returns the member that Hydra is at; raises ConfigError for a launcher whose members we cannot answer for."""
+        hydra = HydraConfig.get()
+        launcher = hydra.runtime.choices.get("hydra/launcher") or "basic"
+        if launcher not in _LAUNCHERS:
+            raise ConfigError(f"hydra/launcher must be one of {', '.join(_LAUNCHERS)}, got {launcher}")
+        return cls(
+            config=config,
+            folder=Path(hydra.runtime.output_dir),
+            number=int(hydra.job.num),
+            settings=tuple(word for word in hydra.overrides.task if names(word) != "resume"),
+            hydra_settings=tuple(word for word in hydra.overrides.hydra if not _is_of_sweep(word)),
+            place=Path(hydra.runtime.cwd),
+            at_once=_at_once(hydra),
+        )
+
+    def __str__(self) -> str:
+        """Returns what it is called."""
+        return f"member {self.number}"
+
+    @property
+    def words(self) -> list[str]:
+        """The settings of its command line."""
+        folder = quoted(f"hydra.run.dir={self.folder}", key="hydra.run.dir")
+        own = ["hydra.mode=RUN", f"hydra.job.num={self.number}", folder]
+        return [*self.settings, *self.hydra_settings, *own]
+
+
+def run_member(sweep: Sweep, config: DictConfig) -> float | None:
+    """Runs the member that Hydra is at, unless it is complete already; returns its objective, for sweepers.
+
+    Raises ConfigError where it cannot be started.
+    """
+    if sweep.command not in _RUNS:
+        raise ConfigError(f"{sweep.command} must be asked for one at a time, got a sweep")
+    member = Member.of(config)
+    sweep.notes.mkdir(exist_ok=True)
+    if sweep.stopped:
+        return None
+    try:
+        result = _completed_before(member, sweep) or _run(member, sweep)
+    except (ValueError, OSError):
+        sweep.note(member.folder, "not started")
+        raise
+    sweep.note(member.folder, result.status)
+    return result.objective["value"] if result.status == "complete" and result.objective else None
+
+
+def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
+    """Returns the record of a member that the resumed sweep completed; puts aside what it left of another."""
+    with only_writer(member.folder):
+        result = _read(member.folder)
+        if member.config.get("resume") is None:
+            if result is not None:
+                raise ConfigError(
+                    f"hydra.sweep.dir must be a new folder, got {member.folder.parent}, where a sweep ran; "
+                    "resume=FOLDER runs what that one is missing"
+                )
+            return None
+        try:
+            check_member(member.config, member.folder, number=member.number)
+        except ConfigError:
+            sweep.refuse()  # the next ones would run with what this one is refused for
+            raise
+        if result is not None and result.status == "complete":
+            print(f"{member} is complete: {' '.join(member.settings)}", flush=True)
+            return result
+        keep_aside(member.folder)
+        return None
+
+
+def _run(member: Member, sweep: Sweep) -> RunResult:
+    """Runs a member to its end, tells of it, and returns its record; one that it did not leave is written here."""
+    started, clock = datetime.now().astimezone().isoformat(timespec="seconds"), time.perf_counter()
+    print(f"{member}: {' '.join(member.settings)}", flush=True)
+    code = _wait_for(member, sweep)
+    seconds = time.perf_counter() - clock
+    result = _read(member.folder)
+    if result is None:
+        result = RunResult(
+            status="interrupted" if sweep.stopped else "failed",
+            error=None if sweep.stopped else _ended_by(code),
+            name=member.folder.name,
+            overrides=list(member.settings),
+            started=started,
+            seconds=seconds,
+        )
+        with only_writer(member.folder):
+            result.write(member.folder)
+    elif member.at_once == 1 and code == 1:
+        return result  # the run has told why
+    elif code != 0 and result.status == "complete":
+        result = replace(result, status="failed", error=f"{_ended_by(code)} after its record was complete")
+    _tell(member, result, seconds=seconds)
+    return result
+
+
+def _wait_for(member: Member, sweep: Sweep) -> int:
+    """Returns the exit code of a member's process, which gets its share of the machine where several run at once."""
+    command = [*sweep.program, sweep.command, *sweep.options, *member.words]
+    environment = {"WANDB_RUN_GROUP": member.folder.parent.name, **sweep.environment}
+    start = partial(run_child, command, place=member.place, stopped=lambda: sweep.stopped)
+    if member.at_once == 1:
+        return start(environment=environment)
+    with place_among(member.at_once, notes=sweep.notes) as place:
+        mine = share(
+            member.config.get("trainer") or DictConfig({}),
+            place=place,
+            at_once=member.at_once,
+            environment=environment,
+            cores=cores(),
+        )
+        return start(environment={**environment, **mine}, output=member.folder / _OUTPUT)
+
+
+def _tell(member: Member, result: RunResult, *, seconds: float) -> None:
+    if result.status == "failed":
+        print(f"error: {member} failed: {result.error}", file=sys.stderr, flush=True)
+    elif member.at_once > 1:
+        print(f"{member} is {result.status} after {seconds:.0f} s", flush=True)
+
+
+def _ended_by(code: int) -> str:
+    return f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _read(folder: Path) -> RunResult | None:
+    """Returns the record of a run that ended; None where there is none that can be read."""
+    try:
+        return RunResult.read(folder) if (folder / FILE_NAME).is_file() else None
+    except ValueError:
+        return None
+
+
+def _is_of_sweep(word: str) -> bool:
+    key = names(word)
+    return any(key == part or key.startswith((f"{part}.", f"{part}/")) for part in _OF_SWEEP)
+
+
+def _at_once(hydra: HydraConf) -> int:
+    """Returns how many members the launcher runs beside each other; below 0 it counts from the number of cores."""
+    number = int(hydra.launcher.get("n_jobs") or 1)
+    return number if number > 0 else max(1, cores() + 1 + number)

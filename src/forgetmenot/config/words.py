@@ -1,0 +1,41 @@
+"""The words of a command line: options before settings, texts that Hydra takes as they are."""
+
+from collections.abc import Sequence
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+_WITH_VALUE = frozenset(
+    "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --info -i --experimental-rerun".split()
+)
+
+
+def quoted(word: str, *, key: str) -> str:
+    """Returns `key=TEXT` so that Hydra takes TEXT as it is, whatever stands in it; any other word unchanged."""
+    name, equals, text = word.partition("=")
+    if name != key or not equals:
+        return word
+    as_it_is = text.replace("${", "\\${")  # else an interpolation
+    return f"{key}={QuotedString(text=as_it_is, quote=Quote.double).with_quotes()}"
+
+
+def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the options with their values, and the settings: argparse takes options in front alone."""
+    options: list[str] = []
+    settings: list[str] = []
+    takes_next = False
+    for word in arguments:
+        (options if takes_next or word.startswith("-") else settings).append(word)
+        takes_next = word in _WITH_VALUE
+    return options, settings
+
+
+def value_of(key: str, arguments: Sequence[str]) -> str | None:
+    """Returns what the last `key=TEXT` sets; None where there is none, or null."""
+    values = [word.partition("=")[2] for word in arguments if names(word) == key and "=" in word]
+    text = values[-1].strip("'\"") if values else ""
+    return None if text in ("", "null", "None") else text
+
+
+def names(word: str) -> str:
+    """Returns the key that a setting's word names, without the signs for adding and deleting."""
+    return word.partition("=")[0].lstrip("+~")

@@ -1,0 +1,221 @@
+"""A sweep: a process for each member, an honest record of each, and it goes on where it ended. Members are a stub."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from tiny_runs import logging_kept
+
+import forgetmenot.config.sweep
+from forgetmenot.config.app import run_app
+from forgetmenot.config.share import cores
+from forgetmenot.folder_lock import only_writer
+from forgetmenot.report.runs import find_runs
+from forgetmenot.result import RunResult
+
+STUB = Path(__file__).resolve().parents[1] / "stub_member.py"
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", ""))
+    monkeypatch.setattr(forgetmenot.config.sweep, "PROGRAM", (sys.executable, str(STUB)))
+    with logging_kept():
+        yield
+    GlobalHydra.instance().clear()
+
+
+def _in_this_process(config: DictConfig) -> float | None:
+    raise AssertionError("a member is a process of its own")
+
+
+def sweep(*words: str, code: int = 0, **actions: str) -> list[Path]:
+    """Runs a sweep whose members end as `actions` say by their seeds; returns the folders of all members."""
+    Path("actions.json").write_text(json.dumps({name.removeprefix("seed_"): what for name, what in actions.items()}))
+    try:
+        run_app(_in_this_process, config_name="train", arguments=["-m", "logger=none", *words])
+        ended = 0
+    except SystemExit as exit_:
+        assert isinstance(exit_.code, int)
+        ended = exit_.code
+    assert ended == code
+    return sorted(Path("outputs/sweeps").glob("*/*/*_*"))
+
+
+def started() -> list[str]:
+    """Returns the seeds of the members that were started, in that order."""
+    file = Path("started.txt")
+    return file.read_text().split() if file.is_file() else []
+
+
+def statuses(folders: list[Path]) -> list[str]:
+    """Returns how members ended."""
+    return [RunResult.read(folder).status for folder in folders]
+
+
+def test_every_member_is_a_command_with_its_own_settings_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    folders = sweep("--config-dir", "own", "seed=1,2", "data.prompt='{text} of a, b'", "hydra.sweep.dir=sw eep")
+    assert folders == [] and started() == ["1", "2"]
+    for number, folder in enumerate(sorted(tmp_path.glob("sw eep/*_*"))):
+        words = json.loads((folder / "argv.json").read_text())
+        assert words == [
+            "train", "--config-dir", "own", "logger=none", f"seed={number + 1}", "data.prompt='{text} of a, b'",
+            "hydra.mode=RUN", f"hydra.job.num={number}", f'hydra.run.dir="{folder}"',
+        ]  # fmt: skip
+    assert folder.name == "1_lora_sentiment"
+
+
+@pytest.mark.slow
+def test_an_experiment_that_is_a_sweep_starts_its_members_too(tmp_path: Path) -> None:
+    run_app(_in_this_process, config_name="train", arguments=["experiment=forgetting_by_rate", "method=full"])
+    words = json.loads((next(tmp_path.glob("outputs/sweeps/*/*/3_*")) / "argv.json").read_text())
+    assert {"experiment=forgetting_by_rate", "method=full", "model.lr_scale=14", "hydra.mode=RUN"} <= set(words)
+
+
+def test_a_member_that_fails_or_is_killed_is_recorded_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    folders = sweep("seed=1,2,3", code=1, seed_1="die", seed_2="fail")
+    assert statuses(folders) == ["failed", "failed", "complete"]
+    killed = RunResult.read(folders[0])
+    assert (killed.error, killed.overrides) == ("ended by signal 9", ["logger=none", "seed=1"])
+    assert killed.seconds is not None and killed.started
+    told = capsys.readouterr()
+    assert told.err == "error: member 0 failed: ended by signal 9\n", "the other one tells by itself"
+    assert told.out.splitlines()[-1] == (
+        f"1 of the members are complete; the same command with resume={folders[0].parent} runs the others"
+    )
+
+
+def test_a_resumed_sweep_runs_only_what_is_not_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    first = sweep("seed=1,2,3", code=1, seed_1="die", seed_2="fail")
+    place, untouched = first[0].parent, (first[2] / "result.json").stat().st_mtime_ns
+    assert sweep("seed=1,2,3,4", f"resume={place}") == [*first, place / "3_lora_sentiment"]
+    assert started() == ["1", "2", "3", "1", "2", "4"]
+    assert statuses(sorted(place.glob("*_*"))) == ["complete"] * 4
+    assert (first[2] / "result.json").stat().st_mtime_ns == untouched
+    assert "member 2 is complete: logger=none seed=3" in capsys.readouterr().out
+    assert not any(word.startswith("resume=") for word in json.loads((first[0] / "argv.json").read_text()))
+    assert RunResult.read(first[1] / "earlier_attempts" / "0").error == "seed must be another"
+
+
+def test_what_was_kept_aside_is_no_run_for_compare(tmp_path: Path) -> None:
+    folders = sweep("seed=1,2", code=1, seed_1="fail")
+    sweep("seed=1,2", f"resume={folders[0].parent}", code=1, seed_1="fail")
+    assert len(list(tmp_path.rglob("result.json"))) == 3
+    with pytest.raises(ValueError, match="got 2 runs, none of them complete"):  # a stub's record lacks model and data
+        find_runs([tmp_path])
+
+
+def test_a_member_that_another_process_still_writes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    folders = sweep("seed=1,2", code=1, seed_1="fail", seed_2="fail")
+    with only_writer(folders[0]):
+        sweep("seed=1,2", f"resume={folders[0].parent}", code=1)
+    assert started() == ["1", "2", "2"]
+    error = capsys.readouterr().err
+    assert error.startswith("error: hydra.run.dir must be a folder that no other process writes, got ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_sweep_interrupts_its_member_and_starts_no_other(number: int) -> None:
+    def send() -> None:
+        while "1" not in started():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    folders = sweep("seed=1,2", code=130, seed_1="wait")
+    sender.join()
+    assert started() == ["1"] and statuses(folders[:1]) == ["interrupted"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_members_are_no_ranks_of_what_started_them_and_share_a_group_at_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCAL_RANK", "MASTER_PORT", "WANDB_RUN_ID"):
+        monkeypatch.setenv(name, "1")
+    before = dict(os.environ)
+    (folder,) = sweep("seed=1", "trainer=ddp")
+    told = json.loads((folder / "environment.json").read_text())
+    assert (told["LOCAL_RANK"], told["MASTER_PORT"], told["WANDB_RUN_ID"]) == (None, None, None)
+    assert told["WANDB_RUN_GROUP"] == folder.parent.name
+    assert {**os.environ, "HYDRA_FULL_ERROR": "", "WANDB_SILENT": ""} == {
+        **before, "HYDRA_FULL_ERROR": "", "WANDB_SILENT": "",
+    }  # fmt: skip
+
+
+def test_a_second_sweep_in_the_same_folder_is_told_of_resuming(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep("seed=1", "hydra.sweep.dir=mine")
+    sweep("seed=1", "hydra.sweep.dir=mine", code=1)
+    assert started() == ["1"] and "resume=FOLDER runs what that one is missing" in capsys.readouterr().err
+
+
+def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    (folder,) = sweep("seed=1")
+    sweep("seed=1,2", "method=full", f"resume={folder.parent}", code=1)
+    assert started() == ["1"], "no other member runs with settings that one was refused for"
+    assert "must be the sweep that this command started, got 0_full_sentiment for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["-m", "seed=1,2", "resume=nowhere"], "resume must be a sweep's folder, got nowhere, where no sweep ran"),
+        (["resume=run"], "resume must be a sweep's folder, got the run run; only a sweep can be resumed yet"),
+        (["resume=sweep"], "resume must be null for a single run, got sweep; only a sweep can be resumed yet"),
+        (["-m", "hydra/launcher=submitit", "seed=1"], "hydra/launcher must be one of basic"),
+    ],
+)
+def test_what_cannot_be_resumed_is_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    RunResult().write(tmp_path / "run")
+    (tmp_path / "run" / "run.log").touch()
+    (tmp_path / "sweep" / "0_lora").mkdir(parents=True)
+    (tmp_path / "sweep" / "0_lora" / "run.log").touch()
+    with pytest.raises(SystemExit) as exit_:
+        run_app(_in_this_process, config_name="train", arguments=["logger=none", *words])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {sentence}")
+    assert not Path("nowhere").exists()
+
+
+def test_optuna_is_told_what_members_came_to() -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
+    words = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "seed=range(0,50)"]
+    sweep(*words, "hydra.sweeper.direction=maximize", "hydra.sweeper.sampler.seed=0", "hydra.sweep.dir=found")
+    best = (Path("found") / "optimization_results.yaml").read_text()
+    assert f"best_value: {max(map(float, started()))}" in best
+
+
+@pytest.mark.slow
+def test_two_members_at_once_share_the_cores_and_the_sweep_holds_no_torch() -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra sweep")
+    code = (
+        "import sys, forgetmenot.config.sweep as sweep\n"
+        f"sweep.PROGRAM = (sys.executable, {str(STUB)!r})\n"
+        "from forgetmenot.cli.main import run_command\n"
+        "try:\n    run_command('train', arguments=sys.argv[1:])\n"
+        "finally:\n    assert not {'torch', 'transformers', 'lightning'} & set(sys.modules)\n"
+    )
+    words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3", "logger=none", "trainer=cpu"]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    folders = sorted(Path("outputs/sweeps").glob("*/*/*_*"))
+    assert statuses(folders) == ["complete"] * 3 and sorted(started()) == ["1", "2", "3"]
+    threads = {json.loads((folder / "environment.json").read_text())["OMP_NUM_THREADS"] for folder in folders}
+    assert threads == {str(max(1, cores() // 2))}

@@ -1,0 +1,43 @@
+"""The words of a command line."""
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from forgetmenot.config.paths import conf_folder, register_resolvers
+from forgetmenot.config.words import names, parted, quoted, value_of
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a fine film", 'is it "good", or {not}: [1], $x?', "back\\slash", "ends\\", "${oc.env:HOME}", "a='b' #c", "ä\nb"],
+)
+def test_a_quoted_text_arrives_as_it_is(text: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = hydra_compose("ask", overrides=["run=a", quoted(f"prompt={text}", key="prompt")])
+    assert config.prompt == text
+    assert quoted("run=a b", key="prompt") == "run=a b"
+
+
+def test_options_stand_before_settings_with_their_values() -> None:
+    words = ["seed=1", "-m", "--config-dir", "own", "method=lora"]
+    assert parted(words) == (["-m", "--config-dir", "own"], ["seed=1", "method=lora"])
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["seed=1"], None),
+        (["resume=null"], None),
+        (["resume=a", "resume='b c'"], "b c"),
+        (["++resume=a=b"], "a=b"),
+        (["~resume"], None),
+    ],
+)
+def test_the_last_word_for_a_key_sets_its_value(words: list[str], value: str | None) -> None:
+    assert value_of("resume", words) == value
+
+
+def test_a_setting_is_named_without_its_signs() -> None:
+    assert [names(word) for word in ("++a.b=1", "~c", "d")] == ["a.b", "c", "d"]

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
 
+from forgetmenot.config.agree import agreed
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _WANDB_HOST = "api.wandb.ai"  # where keys of older logins stand
 
@@ -32,8 +34,9 @@ def choices(group: str) -> list[str]:
 
 
 def register_resolvers() -> None:
-    """Makes ${asset:}, ${folder_name:}, ${last_part:}, ${or_else:}, ${short_id:} and ${wandb_offline:} known."""
+    """Makes our resolvers known to OmegaConf: ${agreed:}, ${asset:}, ${or_else:}, ${short_id:} and others."""
     resolvers: dict[str, tuple[Callable[..., object], bool]] = {
+        "agreed": (agreed, True),
         "asset": (lambda name: str(_PACKAGE / "assets" / name), False),
         "folder_name": (_folder_name, False),
         "last_part": (lambda path: Path(str(path)).name, False),

@@ -21,6 +21,7 @@ from forgetmenot.data.types import Batch
 from forgetmenot.key_values import roomy_cache
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.model.packing import padded_attention
+from forgetmenot.model.sharding import is_sharded, on_any_rank
 
 _LEAVE = 0.75  # of the rows are enough: those that have ended leave, which copies all keys and values
 
@@ -99,11 +100,11 @@ def _step_by_step(
         for row, token, going in zip(rows, next_B.tolist(), going_B.tolist(), strict=True):
             if going:
                 answers[row].append(token)
-        if not going_B.any():
+        if not on_any_rank(model, going_B.any()):
             break
         ids_BT, positions_BT = next_B[:, None], positions_BT[:, -1:] + 1
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
-        enough = round_rows(int(going_B.sum()))
+        enough = round_rows(max(1, int(going_B.sum())))
         if enough <= _LEAVE * len(rows):
             stay = going_B.logical_not().long().argsort(stable=True)[:enough].sort().values  # some that ended fill up
             cache.batch_select_indices(stay)
@@ -148,7 +149,10 @@ def _by_transformers(
     own, model.generation_config = model.generation_config, config  # generate would fill in from the model's own
     try:
         output_BT = generate(
-            input_ids=prompts.input_ids_BT, attention_mask=prompts.attention_mask_BT, generation_config=config
+            input_ids=prompts.input_ids_BT,
+            attention_mask=prompts.attention_mask_BT,
+            generation_config=config,
+            synced_gpus=is_sharded(model),
         )
     finally:
         model.generation_config = own

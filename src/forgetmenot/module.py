@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -28,6 +28,7 @@ from forgetmenot.loss import loss_sum, loss_sums, row_divergences, row_losses
 from forgetmenot.memory import MEMORY_ERRORS, RandomState, is_out_of_memory
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.model.packing import padded_attention
+from forgetmenot.model.sharding import check_repeatable, exchange_in_backward, is_sharded, shard
 from forgetmenot.optim import Optimization, parameter_groups
 from forgetmenot.penalties import Penalties, leave_out_of_exchange, reaching
 from forgetmenot.regularizer.base import Penalty, TokenPenalty
@@ -70,6 +71,12 @@ class AdaptationModule(LightningModule):
         self.base = base
         self._prefixes: dict[str, Prefix] = {}
         leave_out_of_exchange(self, self.penalties)
+
+    def configure_model(self) -> None:
+        """Shares out weights where the strategy asks for it, before an optimizer sees them."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            assert self.device_mesh is not None, "the strategy has made it by now"
+            shard(self, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         """Returns the optimizer over what is trained, and its schedule."""
@@ -197,6 +204,7 @@ class AdaptationModule(LightningModule):
         try:
             with self._without_sync():
                 for number, weight in enumerate(step.weights):
+                    exchange_in_backward(self.model, now=number == len(step.weights) - 1)
                     losses = self._losses(step.micro_batches[number], step)
                     totals[:num_tasks] += self._learn_from(losses * (weight / step.supervised_tokens))
                     for place, (penalty, same) in enumerate(
@@ -207,6 +215,7 @@ class AdaptationModule(LightningModule):
         except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
+            check_repeatable(self.model, error, step=self.global_step)
             totals[-1] = 1
         *means, short = self.trainer.strategy.reduce(totals, reduce_op="mean").tolist()
         penalties = dict(zip(map(_logged, on_tokens), means[num_tasks:], strict=True))
@@ -229,7 +238,7 @@ class AdaptationModule(LightningModule):
 
         Returns the penalties by their names in the log.
         """
-        exchanging = self.trainer.world_size > 1
+        exchanging = self.trainer.world_size > 1 and not is_sharded(self.model)
         with torch.autocast(self.device.type, enabled=False):  # squares of small distances, in full precision
             parts = {_logged(name): penalty(self.model) for name, penalty in self.penalties.on_weights.items()}
             values = {name: part.item() for name, part in parts.items()}

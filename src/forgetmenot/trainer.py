@@ -13,8 +13,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS, Settings
+from forgetmenot.model.sharding import read_shares
+
+SHARDED = "fsdp"
+"""The strategy that shares out weights: FSDP2, and not Lightning's own of that name, which is FSDP1."""
 
 Precision = Literal["fp32", "bf16"]
 
@@ -40,9 +45,10 @@ def check_names(values: Mapping[str, object]) -> None:
     strategy = str(values.get("strategy", "auto"))
     if strategy.endswith(("spawn", "fork", "notebook")):
         raise ValueError(f"trainer.strategy must start ranks as commands of their own, such as ddp, got {strategy}")
-    if strategy not in ("auto", "single_device") and not strategy.startswith("ddp"):
+    if strategy not in ("auto", "single_device", SHARDED) and not strategy.startswith("ddp"):
         raise ValueError(
-            f"trainer.strategy must be auto, single_device or ddp: a step needs whole weights, got {strategy}"
+            f"trainer.strategy must be auto, single_device, ddp or {SHARDED}, which are known to come to the same, "
+            f"got {strategy}"
         )
 
 
@@ -99,7 +105,7 @@ def build_trainer(
     """Returns the Trainer; batches are planned and progress is ours, so Lightning's own of both are off."""
     make: Callable[..., Trainer] = Trainer  # the user's arguments: config/build.py checks names, Lightning values
     return make(
-        **{"num_sanity_val_steps": 0, **values},
+        **{"num_sanity_val_steps": 0, **values, **_sharding(values)},
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=max_epochs if max_epochs is not None else -1,
         max_steps=max_steps if max_steps is not None else -1,
@@ -110,6 +116,17 @@ def build_trainer(
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
+
+
+def _sharding(values: Mapping[str, object]) -> dict[str, ModelParallelStrategy]:
+    """Returns the strategy that shares out weights over all devices of all nodes, where it is chosen."""
+    if values.get("strategy") != SHARDED:
+        return {}
+    make: Callable[..., Trainer] = Trainer
+    hardware = {name: values[name] for name in ("accelerator", "devices", "num_nodes") if name in values}
+    counted = make(**hardware, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    devices = counted.num_devices * counted.num_nodes  # as Lightning reads what was asked for
+    return {"strategy": ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1)}
 
 
 def selection(settings: Settings, monitor: str, folder: Path, *, mode: Literal["min", "max"]) -> list[Callback]:
@@ -145,6 +162,9 @@ def take_best(trainer: Trainer, module: LightningModule, *, last: Mapping[str, f
     best, score = float(keeper.best_model_score), last[keeper.monitor]
     if (score <= best) if keeper.mode == "min" else (score >= best):
         return False
+    if Path(keeper.best_model_path).is_dir():  # of shares
+        read_shares(module, Path(keeper.best_model_path))
+        return True
     weights = torch.load(keeper.best_model_path, map_location=module.device, weights_only=True)["state_dict"]
     module.load_state_dict(weights, strict=False)  # what is frozen is not in there
     return True

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.settings import Settings
@@ -11,6 +11,7 @@ from forgetmenot.data.chat import Chat
 from forgetmenot.data.task import Task
 from forgetmenot.method.base import Method
 from forgetmenot.model.facts import ModelFacts
+from forgetmenot.model.layers import blocks_anywhere
 from forgetmenot.model.load import Model
 from forgetmenot.scoring import score_names
 
@@ -74,6 +75,15 @@ def check_recomputing(model: Model, *, method: Method) -> None:
         raise ConfigError(
             "model.activation_checkpointing must be false for a method that keeps keys and values, which a block "
             f"computed once more would lose, got true for {method.name}; a lower micro_batch_tokens saves memory, too"
+        )
+
+
+def check_sharing(empty: PreTrainedModel) -> None:
+    """Raises ConfigError where the weights of a model, here the `empty` one, cannot be shared out over devices."""
+    if not blocks_anywhere(empty):
+        raise ConfigError(
+            "trainer.strategy must be ddp for a model whose blocks are not known, since it would be gathered whole, "
+            f"got fsdp for {empty.config.model_type}"
         )
 
 

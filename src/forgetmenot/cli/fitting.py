@@ -11,6 +11,7 @@ from forgetmenot.cli.wiring import BaseScores, adapt, score_adapted, trainer_for
 from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun
+from forgetmenot.model.sharding import whole_weights
 from forgetmenot.module import AdaptationModule
 from forgetmenot.movement import Movement
 from forgetmenot.outcome import cost_section, method_section
@@ -50,14 +51,19 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
 
 
 def _trial(setup: Setup) -> list[Callback]:
-    """Returns what finds micro_batch_tokens by trial, where it was not given."""
-    return [MicroBatchTrial()] if setup.settings.micro_batch_tokens == "auto" else []
+    """Returns what finds micro_batch_tokens by trial, where it was not given.
+
+    Where weights are shared out, ranks cannot try each alone: the figure that the machine's memory gives stands.
+    """
+    given = setup.settings.micro_batch_tokens != "auto"
+    return [] if given or setup.shares_weights else [MicroBatchTrial()]
 
 
 def _saved(setup: Setup, module: AdaptationModule, folder: Path) -> int:
     """Keeps what was learned, before anything else can go wrong; returns its size in bytes."""
     learned = folder / setup.method.folder
-    on_rank_zero(setup.method.save)(module.model, learned)
+    with whole_weights(module.model):
+        on_rank_zero(setup.method.save)(module.model, learned)
     size = folder_bytes(learned)
     on_rank_zero(setup.tokenizer.save_pretrained)(learned)
     return size

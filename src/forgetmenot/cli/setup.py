@@ -14,7 +14,14 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from forgetmenot.answers import warn_of_unseen_letters
 from forgetmenot.cli.base import plain_base
-from forgetmenot.cli.checks import check_lengths, check_objective, check_padding, check_recomputing, warn_of_a_full_head
+from forgetmenot.cli.checks import (
+    check_lengths,
+    check_objective,
+    check_padding,
+    check_recomputing,
+    check_sharing,
+    warn_of_a_full_head,
+)
 from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
@@ -38,7 +45,7 @@ from forgetmenot.record import on_rank_zero
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
 from forgetmenot.scoring import monitored
-from forgetmenot.trainer import Precision, check_names, choose_precision, try_trainer, uses_cuda
+from forgetmenot.trainer import SHARDED, Precision, check_names, choose_precision, try_trainer, uses_cuda
 
 _NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
 _GROUPS = (*_NEEDED_GROUPS, "regularizer", "replay", "logger")
@@ -127,6 +134,11 @@ class Setup:
         return replace(self, targets=targets, retained=retained, replay=None)
 
     @property
+    def shares_weights(self) -> bool:
+        """Whether each device holds a share of the weights, and a forward pass is an act of all ranks."""
+        return self.trainer.get("strategy") == SHARDED
+
+    @property
     def liger(self) -> bool:
         """Whether Liger's kernels are used: they are written for accelerators."""
         return self.model.liger and torch.accelerator.is_available() and self.trainer.get("accelerator") != "cpu"
@@ -172,12 +184,10 @@ def set_up(config: DictConfig, *, read: ReadExamples = read_examples) -> Setup:
     facts = read_facts(model, model_config)
     check_padding(facts, model=model, config=model_config)
     warn_of_a_full_head(facts, name=model.name)
-    check_quantization(method.quantization, empty=empty_model(model, model_config), weights=model.weights)
-    check_recomputing(model, method=method)
+    _check_layers(model, model_config, method=method, shares=trainer.get("strategy") == SHARDED)
     tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
     chat = _chat(model, facts, tokenizer=tokenizer)
     check_lengths(settings, facts, method=method, chat=chat, tasks=(*targets, *retained))
-    prepare(method.apply(empty_model(model, model_config)), model)  # what does not fit says so before weights are read
     setup = Setup(
         settings=settings,
         model=model,
@@ -209,6 +219,16 @@ def set_up(config: DictConfig, *, read: ReadExamples = read_examples) -> Setup:
         if data.task.answers:
             warn_of_unseen_letters(data.task.name, [example.references for example in data.test])
     return setup
+
+
+def _check_layers(model: Model, model_config: PretrainedConfig, *, method: Method, shares: bool) -> None:
+    """Raises ValueError where the model's layers, of an empty copy, cannot be what the settings make of them."""
+    empty = empty_model(model, model_config)
+    check_quantization(method.quantization, empty=empty, weights=model.weights)
+    check_recomputing(model, method=method)
+    if shares:
+        check_sharing(empty)
+    prepare(method.apply(empty), model)
 
 
 def _learning_rate(method: Method, stepping: Stepping, *, scale: float) -> float | None:

@@ -1,10 +1,14 @@
-"""What data must hold beyond a test split, so that a run can learn from it."""
+"""What training needs beyond what scoring needs, checked before any weight is read."""
 
 import warnings
+from functools import partial
+
+from torch import optim
 
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.data.mix import Replay
+from forgetmenot.muon import Muon
 
 
 def check_trainable(setup: Setup) -> None:
@@ -16,6 +20,24 @@ def check_trainable(setup: Setup) -> None:
                 raise ConfigError(f"{key}.path must hold a {name} split, got {data.task.path} without one")
     if setup.replay is not None and setup.method.trains:
         _check_replay(setup, setup.replay)
+    if setup.shares_weights and setup.method.trains:
+        _check_sharing(setup)
+
+
+def _check_sharing(setup: Setup) -> None:
+    """Raises ConfigError where a step would need whole weights, of which each device has a share."""
+    optimizer = setup.make_optimizer.func if isinstance(setup.make_optimizer, partial) else None
+    if isinstance(optimizer, type) and issubclass(optimizer, Muon | optim.Muon):
+        raise ConfigError(
+            "optimizer must be one that steps each weight by itself with trainer.strategy=fsdp, got "
+            f"{optimizer.__name__}, which turns whole matrices; trainer=ddp takes it"
+        )
+    for regularizer in setup.regularizers:
+        if regularizer.holds_weights:
+            raise ConfigError(
+                f"regularizer must be [] or kl with trainer.strategy=fsdp, got {regularizer.name}, which compares "
+                "whole weights; trainer=ddp takes it"
+            )
 
 
 def _check_replay(setup: Setup, replay: Replay) -> None:

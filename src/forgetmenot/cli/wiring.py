@@ -23,6 +23,7 @@ from forgetmenot.model.load import load
 from forgetmenot.model.options import prepare, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
 from forgetmenot.model.quantize import scheme
+from forgetmenot.model.sharding import whole_weights
 from forgetmenot.module import AdaptationModule
 from forgetmenot.optim import Optimization
 from forgetmenot.outcome import record_scores
@@ -206,7 +207,8 @@ def score_adapted(
 ) -> AdaptedScores:
     """Scores the adapted model beside its base, loaded anew."""
     start = load_base(setup)
-    distance = setup.method.distance(module.model, start)
+    with whole_weights(module.model):
+        distance = setup.method.distance(module.model, start)
     data.base_collator = setup.collator(virtual_tokens=0)
     beside = AdaptationModule(module.model, facts=setup.facts, tokenizer=setup.tokenizer, base=start)
     judge.test(beside, data, verbose=False)

@@ -74,6 +74,11 @@ def blocks(model: PreTrainedModel) -> list[nn.Module]:
     return list(_stack(model)[1])
 
 
+def blocks_anywhere(model: nn.Module) -> list[nn.Module]:
+    """Returns the blocks of all stacks, an encoder's too, outer ones first; none where they are not known."""
+    return [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+
+
 def final_norms(model: PreTrainedModel) -> list[nn.Module]:
     """Returns the normalization between the last block and the output head; none where a family has none there."""
     holder, _ = _stack(model)

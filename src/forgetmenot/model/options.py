@@ -5,8 +5,8 @@ from importlib.util import find_spec
 
 import torch
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
+from forgetmenot.model.layers import blocks_anywhere
 from forgetmenot.model.load import Model
 from forgetmenot.model.packing import PACKED, packed_attention
 
@@ -34,7 +34,7 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
 
 def compile_blocks(model: PreTrainedModel) -> None:
     """Compiles each block for rows of any length; packed attention stays as it is, between what is compiled."""
-    blocks = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    blocks = blocks_anywhere(model)
     if not blocks:
         raise ValueError(
             "model.compile must be false for a model whose blocks are not known, "

@@ -6,7 +6,7 @@ A penalty looks at weights, once a step, or at what the model says of each token
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,9 @@ class Regularizer(ABC):
 
     name: str
     weight: float
+
+    holds_weights: ClassVar[bool] = True
+    """Whether the penalty compares weights, and needs them whole on each device; else what the model says."""
 
     def __post_init__(self) -> None:
         if not self.weight >= 0:

@@ -5,7 +5,7 @@ distillation (Hinton et al. 2015, https://arxiv.org/abs/1503.02531) where it is 
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -42,6 +42,8 @@ class DivergencePenalty(TokenPenalty):
 @dataclass(frozen=True, kw_only=True)
 class KL(Regularizer):
     """Holds the model to what `reference` says (null: the base) at the supervised tokens of training rows or at all."""
+
+    holds_weights: ClassVar[bool] = False
 
     reference: str | None
     positions: Literal["supervised", "all"]

@@ -1,0 +1,80 @@
+"""A sharded model beside the same one whole: on one rank, where all that differs is who holds the weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from test_generate import answers, prompts_for
+from tiny_models import tiny
+from torch import distributed
+from torch.distributed.checkpoint import save
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from forgetmenot.method.lora import Lora
+from forgetmenot.model.sharding import check_repeatable, is_sharded, read_shares, shard, whole_weights
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[DeviceMesh]:
+    """One rank that shares with itself."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "t5", "bart"])
+def test_a_sharded_model_answers_and_is_gathered_as_the_whole_one(family: str, mesh: DeviceMesh) -> None:
+    whole, shared = tiny(family), tiny(family)
+    prompts = prompts_for(whole)
+    shard(shared, mesh)
+    names = [name for name, _ in whole.named_parameters(remove_duplicate=False)]
+
+    assert is_sharded(shared) and not is_sharded(whole)
+    assert all(isinstance(parameter.data, DTensor) for parameter in shared.parameters())
+    assert answers(shared, prompts, most=8) == answers(whole, prompts, most=8)
+    with whole_weights(shared):
+        torch.testing.assert_close(dict(shared.named_parameters()), dict(whole.named_parameters()), rtol=0, atol=0)
+        assert [name for name, _ in shared.named_parameters(remove_duplicate=False)] == names
+    assert all(isinstance(parameter.data, DTensor) for parameter in shared.parameters())
+
+
+def test_a_gathered_model_is_written_as_the_whole_one(mesh: DeviceMesh, tmp_path: Path) -> None:
+    shared = tiny("llama")
+    shard(shared, mesh)
+    with whole_weights(shared):
+        shared.save_pretrained(tmp_path / "shared")
+    tiny("llama").save_pretrained(tmp_path / "whole")
+
+    for file in ("model.safetensors", "config.json"):
+        assert (tmp_path / "shared" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_shares_that_were_written_come_back_and_what_is_frozen_stays(mesh: DeviceMesh, tmp_path: Path) -> None:
+    method = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",))
+    model = method.apply(tiny("llama"))
+    shard(model, mesh)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    before = [parameter.full_tensor().clone() for parameter in learned]
+    save({"state_dict": {n: w for n, w in get_model_state_dict(model).items() if n in names}}, checkpoint_id=tmp_path)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+
+    read_shares(model, tmp_path)
+
+    torch.testing.assert_close([parameter.full_tensor() for parameter in learned], before, rtol=0, atol=0)
+    base = tiny("llama").get_parameter("model.norm.weight")
+    kept = model.get_base_model().get_parameter("model.norm.weight")
+    torch.testing.assert_close(kept.full_tensor(), base + 1.0, rtol=0, atol=0)
+
+
+def test_a_step_without_memory_ends_a_run_whose_ranks_wait_for_each_other(mesh: DeviceMesh) -> None:
+    model = tiny("llama")
+    check_repeatable(model, torch.OutOfMemoryError("none left"), step=3)
+    shard(model, mesh)
+    with pytest.raises(ValueError, match=r"^micro_batch_tokens must be .* got too many at step 3 \(none left\)"):
+        check_repeatable(model, torch.OutOfMemoryError("none left"), step=3)

@@ -1,7 +1,7 @@
 """Finds runs by their folders, and puts together those that differ by their seed alone."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ _NEEDED = ("model", "data", "tasks", "started")  # of a complete result
 _NO_RUNS = {"wandb", EARLIER_ATTEMPTS}  # in a run's folder: W&B's own config.yaml, and what was run again
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where PyYAML was built with it
 Settings = frozenset[tuple[str, str]]
+Kind = tuple[str, str, str]
+"""The names of a model, of data and of a method."""
 Reader = Callable[[RunResult], float | None]
 """What finds a figure in a result, or that it has none."""
 
@@ -36,7 +38,7 @@ class Run:
         return any(key == "run" for key, _ in self.settings)
 
     @property
-    def kind(self) -> tuple[str, str, str]:
+    def kind(self) -> Kind:
         """What a run is first called by: its model, data and method."""
         model, data, method = self.result.model, self.result.data, self.result.method
         assert model is not None and data is not None, "complete runs have them"
@@ -129,20 +131,25 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     Of runs that share their seed as well, one made again, the last counts.
     """
     once = {(run.kind, run.settings, run.result.seed): run for run in runs}
-    together: dict[tuple[tuple[str, str, str], Settings], list[Run]] = {}
+    together: dict[tuple[Kind, Settings], list[Run]] = {}
     for run in once.values():
         together.setdefault((run.kind, run.settings), []).append(run)
-    return [Group(label=_label(members[0], runs), runs=tuple(members)) for members in together.values()]
+    shared: dict[Kind, Settings] = {}
+    for kind, settings in together:
+        shared[kind] = shared.get(kind, settings) & settings
+    return [
+        Group(label=_label(kind, settings - shared[kind], kinds=shared.keys()), runs=tuple(members))
+        for (kind, settings), members in together.items()
+    ]
 
 
-def _label(run: Run, runs: Sequence[Run]) -> str:
+def _label(kind: Kind, unshared: Settings, *, kinds: Collection[Kind]) -> str:
     """Returns the method, with model and data where they differ, and the settings that its like do not share."""
-    model, data, method = run.kind
+    model, data, method = kind
     words = [method]
-    words += [f"on {data}"] if len({other.kind[1] for other in runs}) > 1 else []
-    words += [f"of {model}"] if len({other.kind[0] for other in runs}) > 1 else []
-    shared = frozenset.intersection(*(other.settings for other in runs if other.kind == run.kind))
-    unlike = dict(sorted(run.settings - shared))
+    words += [f"on {data}"] if len({other for _, other, _ in kinds}) > 1 else []
+    words += [f"of {model}"] if len({other for other, _, _ in kinds}) > 1 else []
+    unlike = dict(sorted(unshared))
     told = [key for key in unlike if not any(key.startswith(f"{other}.") for other in unlike)]  # a list tells its names
     return " ".join([*words, *(f"{key}={_short(unlike[key])}" for key in told)])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import Finished, Train, finish, read_lines, read_result
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, RwkvConfig
 
 KEPT = ("regularizer=ewc", "regularizer.ewc.source=retained", "regularizer.ewc.num_examples=4", "data.retained=[kept]")
 
@@ -113,3 +113,13 @@ def test_a_teacher_that_is_not_there_is_refused_by_the_keys_name(train: Train) -
 
     assert done.code == 1
     assert "regularizer.kl.reference must be an existing folder or a hub id, got /nowhere" in done.sentence
+
+
+def test_a_teacher_that_reads_padding_as_text_is_refused_by_the_keys_name(train: Train, teacher: Path) -> None:
+    shape = AutoConfig.from_pretrained(teacher)
+    RwkvConfig(vocab_size=shape.vocab_size, hidden_size=16, num_hidden_layers=1).save_pretrained(teacher)
+
+    done = train("regularizer=kl", f"regularizer.kl.reference={teacher}")
+
+    assert done.code == 1
+    assert "regularizer.kl.reference must be a model that tells padding from text" in done.sentence

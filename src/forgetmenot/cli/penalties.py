@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from forgetmenot.base_scores import computing, weights_of
 from forgetmenot.cli.base import plain_base
+from forgetmenot.cli.checks import check_padding
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
@@ -85,6 +86,7 @@ def _reading(setup: Setup, path: str) -> Setup:
         model = plain_base(replace(setup.model, name=path, path=path, weights="pretrained"))
         config = read_config(model)
         facts = read_facts(model, config)
+        check_padding(facts, model=model, config=config)
         tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
     except ValueError as error:
         raise ConfigError(str(error).replace("model.path", "regularizer.kl.reference", 1)) from error

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from _pytest.mark import ParameterSet
-from tiny_models import BOS, EOS, PAD, VOCAB, model_at, word_tokenizer
+from tiny_models import BOS, EOS, PAD, VOCAB, model_at, prompt_of, rows_for, word_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     BartConfig,
@@ -33,7 +33,9 @@ from transformers import (
 
 from forgetmenot.cli.checks import check_padding
 from forgetmenot.data.collate import Collator
+from forgetmenot.data.types import Encoded
 from forgetmenot.generate import answer
+from forgetmenot.loss import row_losses
 from forgetmenot.model.facts import read_facts
 
 _SPECIAL = {"vocab_size": VOCAB, "pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
@@ -129,16 +131,21 @@ def test_what_an_empty_copy_tells_of_padding_is_what_numbers_show(family: str) -
 
 
 @pytest.mark.parametrize("family", slow_but(("mamba",), ["mamba", "mamba2", "falcon_mamba"]))
-def test_a_state_space_model_answers_in_a_batch_as_it_does_alone(family: str) -> None:
+def test_a_state_space_model_scores_and_answers_in_a_batch_as_it_does_alone(family: str) -> None:
     model, facts = drawn(TELL[family]), read_facts(model_at("nowhere"), TELL[family])
-    draw = torch.Generator().manual_seed(0)
-    prompts = [torch.randint(4, VOCAB, (length,), generator=draw).numpy() for length in (3, 9, 5, 12)]
-    collator = Collator(pad_id=PAD, num_virtual_tokens=0, first_virtual_id=VOCAB, decoder_start_id=None, max_length=64)
+    rows = rows_for(model, [(3, 2), (9, 4), (5, 3), (12, 2)])
+    prompts = [prompt_of(row) for row in rows]
+    collator = Collator(
+        pad_id=PAD, num_virtual_tokens=0, first_virtual_id=VOCAB, decoder_start_id=None, max_length=64
+    ).to_score()
+
+    def losses(rows: list[Encoded]) -> list[float]:
+        return row_losses(model, collator.rows(rows), facts).tolist()
 
     def said(prompts: list[np.ndarray]) -> list[str]:
-        rows = collator.prompts(prompts)
-        return answer(model, rows, facts=facts, tokenizer=word_tokenizer(), max_new_tokens=6)
+        return answer(model, collator.prompts(prompts), facts=facts, tokenizer=word_tokenizer(), max_new_tokens=6)
 
+    assert losses(rows) == pytest.approx([loss for row in rows for loss in losses([row])], rel=1e-5)
     assert said(prompts) == [text for prompt in prompts for text in said([prompt])]
 
 

@@ -2,7 +2,8 @@
 
 python -m capabilities                                every cell, about a quarter of an hour
 python -m capabilities --only lora,dora               these rows
-python -m capabilities --check --changed --share 20   compares rows whose code changed, and a twentieth of all cells
+python -m capabilities --changed                      rows and columns whose code changed, and across for what all share
+python -m capabilities --check --changed --share 20   compares them with what is kept, and a twentieth of all cells
 """
 
 import argparse
@@ -10,16 +11,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 from capabilities.answer import Answer
 from capabilities.bench import Bench
-from capabilities.choice import Cell, cells_of, changed, seed_of_commit, share
+from capabilities.choice import Cell, cells_of, changed, crosses, seed_of_commit, share
+from capabilities.code import Codes
 from capabilities.probes import PROBES, answer
-from capabilities.rows import code, rows
+from capabilities.rows import rows
 from capabilities.table import Capabilities, Row, Whole
 
 _PACKAGES = ("torch", "transformers", "peft", "lightning", "bitsandbytes")
@@ -31,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Probes the chosen cells, then keeps the answers or compares them with those that are kept."""
     asked = _parse(arguments)
     known = Capabilities.read()
-    cells = _chosen(asked, known)
-    codes = {method: code(method) for method, _ in cells}  # before they are probed: it may be edited meanwhile
+    codes = Codes.now()  # before they are probed: it may be edited meanwhile
+    cells = _chosen(asked, known, codes)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="capabilities_") as place:
         answers = _probed(Bench.at(Path(place)), cells)
@@ -58,15 +60,28 @@ def differences(known: Capabilities, answers: Answers) -> list[str]:
     return told
 
 
-def updated(known: Capabilities, answers: Answers, *, codes: Mapping[str, str], minutes: float) -> Capabilities:
-    """Returns what is kept with whole rows of `answers` in the place of older ones; rows that are gone are left out."""
+def updated(known: Capabilities, answers: Answers, *, codes: Codes, minutes: float) -> Capabilities:
+    """Returns what is kept with `answers` in the place of older ones; rows that are gone are left out.
+
+    A row or column whose cells were all probed has the code of now, and so has what all share where each had a turn.
+    """
     today = date.today().isoformat()
-    fresh = {
-        method: Row(code=own, probed=today, cells={column: answers[method, column] for column in PROBES})
-        for method, own in codes.items()
-    }
-    kept = {method: row for method, row in known.rows.items() if method in rows()}
-    return Capabilities(whole=_whole(today, minutes) if set(fresh) == set(rows()) else known.whole, rows=kept | fresh)
+    kept = {}
+    for method in rows():
+        fresh = {column: answers[method, column] for column in PROBES if (method, column) in answers}
+        row = known.rows.get(method, Row(code="", probed=today, cells={}))
+        kept[method] = Row(
+            code=codes.rows[method] if len(fresh) == len(PROBES) else row.code,
+            probed=today if fresh else row.probed,
+            cells={column: cell for column in PROBES if (cell := fresh.get(column, row.cells.get(column))) is not None},
+        )
+    columns = {name for name in PROBES if answers.keys() >= {(method, name) for method in rows()}}
+    return Capabilities(
+        whole=_whole(today, minutes) if len(columns) == len(PROBES) else known.whole,
+        rows={method: row for method, row in kept.items() if row.cells},
+        columns={**known.columns, **{name: codes.columns[name] for name in PROBES if name in columns}},
+        shared=codes.shared if crosses(answers) else known.shared,
+    )
 
 
 def _whole(today: str, minutes: float) -> Whole:
@@ -82,7 +97,7 @@ def _whole(today: str, minutes: float) -> Whole:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m capabilities", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", metavar="METHODS", help="rows to probe, such as lora,dora")
-    parser.add_argument("--changed", action="store_true", help="rows whose code changed since they were probed")
+    parser.add_argument("--changed", action="store_true", help="cells whose code changed since they were probed")
     parser.add_argument("--check", action="store_true", help="compare with the kept answers and write nothing")
     parser.add_argument("--share", type=int, metavar="N", help="one of N cells, with --check")
     parser.add_argument("--seed", type=int, help="draws the share; default: from the git commit")
@@ -91,17 +106,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if unknown:
         parser.error(f"--only must be methods of conf/method, got {', '.join(sorted(unknown))}")
     if asked.share is not None and not (asked.check and asked.share > 0):
-        parser.error("--share must be at least 1 and stand with --check, since only whole rows are kept")
+        parser.error("--share must be at least 1 and stand with --check, since it is drawn to compare")
     return asked
 
 
-def _chosen(asked: argparse.Namespace, known: Capabilities) -> list[Cell]:
+def _chosen(asked: argparse.Namespace, known: Capabilities, codes: Codes) -> list[Cell]:
     """Returns the cells that were asked for, each once; without a choice all."""
     if not (asked.only or asked.changed or asked.share):
         return cells_of(rows())
     chosen = cells_of(asked.only.split(",")) if asked.only else []
     if asked.changed:
-        chosen += cells_of(changed(known))
+        chosen += changed(known, codes)
     if asked.share:
         seed = seed_of_commit() if asked.seed is None else asked.seed
         print(f"--seed {seed}")

@@ -1,7 +1,6 @@
-"""The rows of the table, and which files are a row's own: when one of them changed, the row is probed again."""
+"""The rows of the table, and which files are a row's own: a method's YAMLs and the modules that they name."""
 
 import ast
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from forgetmenot.config.paths import choices, conf_folder
 _SOURCE = Path(__file__).resolve().parents[1] / "src"
 _ROOMS = ("forgetmenot.method", "forgetmenot.regularizer")
 _CONTRACTS = tuple(f"{room}.base" for room in _ROOMS)
-"""What every row has: a change there is a change of none and of all."""
+"""What every component has: code.py counts it to what all cells rest on."""
 
 
 def rows() -> list[str]:
@@ -20,17 +19,9 @@ def rows() -> list[str]:
     return choices("method")
 
 
-def code(method: str) -> str:
-    """Returns a hash of the row's own files, by name and content."""
-    digest = hashlib.sha256()
-    for file in own_files(method):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-def own_files(method: str) -> list[Path]:
-    """Returns a method's YAML and those that it is composed of, and the modules of what they name."""
-    yamls = list(dict.fromkeys(_composed(conf_folder() / "method" / f"{method}.yaml")))
+def own_files(group: str, choice: str) -> list[Path]:
+    """Returns the YAML of a choice and those that it is composed of, and the modules of what they name."""
+    yamls = list(dict.fromkeys(_composed(conf_folder() / group / f"{choice}.yaml")))
     targets = [yaml.safe_load(file.read_text(encoding="utf-8")).get("_target_") for file in yamls]
     modules: dict[str, Path] = {}
     for target in filter(None, targets):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -34,7 +34,7 @@ All in fp32 on the CPU. What is probed is whether it works, not how well it lear
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What a method answered, on which day, and the code that it then had."""
+    """What a method answered, on which day last, and the code that it had when all of it was probed."""
 
     code: str
     probed: str
@@ -54,10 +54,15 @@ class Whole:
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """All answers; `whole` is None until all rows were probed together."""
+    """All answers; `whole` is None until all rows were probed together.
+
+    `columns` are the hashes of the code that each was probed with, `shared` is that of what all cells rest on.
+    """
 
     whole: Whole | None
     rows: Mapping[str, Row]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    shared: str = ""
 
     @classmethod
     def read(cls, folder: Path = DOCS) -> Self:
@@ -74,7 +79,8 @@ class Capabilities:
             )
             for method, row in kept["rows"].items()
         }
-        return cls(whole=Whole(**kept["whole"]) if kept["whole"] else None, rows=rows)
+        whole = Whole(**kept["whole"]) if kept["whole"] else None
+        return cls(whole=whole, rows=rows, columns=kept["columns"], shared=kept["shared"])
 
     def write(self, folder: Path = DOCS) -> None:
         """Writes both files."""
@@ -86,7 +92,8 @@ class Capabilities:
             }
             for method, row in sorted(self.rows.items())
         }
-        kept = {"whole": asdict(self.whole) if self.whole else None, "rows": rows}
+        whole = asdict(self.whole) if self.whole else None
+        kept = {"whole": whole, "shared": self.shared, "columns": dict(self.columns), "rows": rows}
         (folder / "capabilities.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         (folder / "capabilities.md").write_text(self.markdown(), encoding="utf-8")
 

@@ -1,17 +1,16 @@
 """What is kept of the probes: every row and column, no fault, a reason in one sentence, and a page made of it."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from capabilities.__main__ import differences, main, updated
+from capabilities.__main__ import differences, main
 from capabilities.answer import YES, Answer, NotYes
 from capabilities.bench import refusal
-from capabilities.choice import cells_of, changed, seed_of_commit, share
+from capabilities.choice import cells_of, seed_of_commit, share
 from capabilities.probes import PROBES
-from capabilities.rows import code, own_files, rows
+from capabilities.rows import rows
 from capabilities.table import DOCS, Capabilities, Row, Whole
 from forgetmenot.config.paths import choices
 
@@ -19,7 +18,7 @@ REFUSED = Answer(kind="refused", reason="method must be another, got lora; metho
 IDLE = Answer(kind="idle", reason="settings without effect: replay; method=lora takes them")
 ROW = Row(code="1", probed="2026-01-02", cells={"causal": YES, "ewc": REFUSED, "kl": REFUSED, "replay": IDLE})
 WHOLE = Whole(date="2026-01-01", minutes=12.3, cores=2, versions={"torch": "2"}, command="make capabilities")
-KEPT = Capabilities(whole=WHOLE, rows={"lora": ROW})
+KEPT = Capabilities(whole=WHOLE, rows={"lora": ROW}, columns={"kl": "2"}, shared="3")
 
 
 def test_what_is_kept_has_every_method_and_every_column() -> None:
@@ -79,42 +78,6 @@ def test_a_difference_names_the_cell_and_both_answers() -> None:
     assert told == f"lora, ewc: refused: {REFUSED.reason} is kept, the probe came to yes"
     (told,) = differences(KEPT, {("new", "ewc"): YES})
     assert told.startswith("new, ewc: nothing is kept")
-
-
-def test_rows_that_were_probed_again_replace_theirs_and_leave_the_others() -> None:
-    one, other = rows()[:2]
-    known = Capabilities(whole=WHOLE, rows={other: ROW, "gone": ROW})
-    after = updated(known, dict.fromkeys(cells_of([one]), YES), codes={one: "1"}, minutes=1)
-    assert set(after.rows) == {one, other} and after.rows[other] == ROW and after.whole == WHOLE
-    assert after.rows[one].code == "1" and set(after.rows[one].cells) == set(PROBES)
-    whole = updated(known, dict.fromkeys(cells_of(rows()), YES), codes=dict.fromkeys(rows(), "1"), minutes=61).whole
-    assert whole is not None and whole.minutes == 61
-
-
-@pytest.mark.parametrize(
-    ("method", "files"),
-    [
-        ("full", {"full.yaml", "full.py", "whole.py"}),
-        ("dora", {"dora.yaml", "lora.yaml", "lora.py", "lora_layers.py", "pissa.py", "adapter.py"}),
-        ("pfeiffer", {"pfeiffer.yaml", "bottleneck.yaml", "bottleneck.py"}),
-        ("prefix", {"prefix.yaml", "prefix.py", "learned_tokens.py"}),
-        ("regularized", {"regularized.yaml", "full.yaml", "l2_sp.yaml", "full.py", "whole.py", "l2_sp.py"}),
-    ],
-)
-def test_a_rows_own_files_are_its_settings_and_its_code(method: str, files: set[str]) -> None:
-    assert files <= {file.name for file in own_files(method)}
-    assert "base.py" not in {file.name for file in own_files(method)}
-
-
-def test_a_row_has_changed_where_its_code_or_columns_are_others_or_it_is_new() -> None:
-    cells = dict.fromkeys(PROBES, YES)
-    known = {method: replace(ROW, code=code(method), cells=cells) for method in rows()}
-    assert changed(Capabilities(whole=None, rows=known)) == []
-    fewer = replace(known["prompt"], cells={"ewc": YES})
-    assert changed(Capabilities(whole=None, rows={**known, "prompt": fewer})) == ["prompt"]
-    assert changed(Capabilities(whole=None, rows={**known, "lora": replace(known["lora"], code="1")})) == ["lora"]
-    del known["dora"]
-    assert changed(Capabilities(whole=None, rows=known)) == ["dora"]
 
 
 def test_a_share_is_one_cell_of_so_many_and_follows_from_the_seed() -> None:

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("words", [[], ["trainer=ddp"], ["micro_batch_tokens=64"], ["+logger.project=mine"]])
 def test_the_machine_and_the_record_may_be_others(folder: Path, words: list[str]) -> None:
-    check_member(_resumed(folder, "optimizer.lr=1e-05", *words), folder, number=3)
+    check_member(_resumed(folder, "optimizer.lr=1e-05", *words), folder, number=3, place=folder)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_machine_and_the_record_may_be_others(folder: Path, words: list[str]
 )
 def test_another_setting_is_told_with_both_values_and_the_member(folder: Path, words: list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}"):
-        check_member(_resumed(folder, "optimizer.lr=1e-05", *words), folder, number=3)
+        check_member(_resumed(folder, "optimizer.lr=1e-05", *words), folder, number=3, place=folder)
 
 
 def test_settings_that_an_older_attempt_did_not_know_count_as_null(folder: Path) -> None:
@@ -59,9 +59,9 @@ def test_settings_that_an_older_attempt_did_not_know_count_as_null(folder: Path)
     whole = file.read_text()
     assert "direction: null\n" in whole
     file.write_text(whole.replace("direction: null\n", ""))
-    check_member(_resumed(folder, "optimizer.lr=1e-05"), folder, number=3)
+    check_member(_resumed(folder, "optimizer.lr=1e-05"), folder, number=3, place=folder)
     with pytest.raises(ValueError, match=r"^direction must be null, as in the sweep that is resumed, got min"):
-        check_member(_resumed(folder, "optimizer.lr=1e-05", "direction=min"), folder, number=3)
+        check_member(_resumed(folder, "optimizer.lr=1e-05", "direction=min"), folder, number=3, place=folder)
     file.write_text(whole)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,7 +16,6 @@ from tiny_runs import logging_kept
 
 import forgetmenot.config.sweep
 from forgetmenot.config.app import run_app
-from forgetmenot.config.share import cores
 from forgetmenot.folder_lock import only_writer
 from forgetmenot.report.runs import find_runs
 from forgetmenot.result import RunResult
@@ -197,25 +195,3 @@ def test_optuna_is_told_what_members_came_to() -> None:
     sweep(*words, "hydra.sweeper.direction=maximize", "hydra.sweeper.sampler.seed=0", "hydra.sweep.dir=found")
     best = (Path("found") / "optimization_results.yaml").read_text()
     assert f"best_value: {max(map(float, started()))}" in best
-
-
-@pytest.mark.slow
-def test_two_members_at_once_share_the_cores_and_the_sweep_holds_no_torch() -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra sweep")
-    code = (
-        "import sys, forgetmenot.config.sweep as sweep\n"
-        f"sweep.PROGRAM = (sys.executable, {str(STUB)!r})\n"
-        "from forgetmenot.cli.main import run_command\n"
-        "try:\n    run_command('train', arguments=sys.argv[1:])\n"
-        "finally:\n    assert not {'torch', 'transformers', 'lightning'} & set(sys.modules)\n"
-    )
-    words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3", "logger=none", "trainer=cpu"]
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, check=False
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    folders = sorted(Path("outputs/sweeps").glob("*/*/*_*"))
-    assert statuses(folders) == ["complete"] * 3 and sorted(started()) == ["1", "2", "3"]
-    threads = {json.loads((folder / "environment.json").read_text())["OMP_NUM_THREADS"] for folder in folders}
-    assert threads == {str(max(1, cores() // 2))}

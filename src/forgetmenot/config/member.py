@@ -103,7 +103,7 @@ def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
                 )
             return None
         try:
-            check_member(member.config, member.folder, number=member.number)
+            check_member(member.config, member.folder, number=member.number, place=member.place)
         except ConfigError:
             sweep.refuse()  # the next ones would run with what this one is refused for
             raise
@@ -132,10 +132,10 @@ def _run(member: Member, sweep: Sweep) -> RunResult:
         )
         with only_writer(member.folder):
             result.write(member.folder)
-    elif member.at_once == 1 and code == 1:
-        return result  # the run has told why
     elif code != 0 and result.status == "complete":
         result = replace(result, status="failed", error=f"{_ended_by(code)} after its record was complete")
+    elif member.at_once == 1 and code == 1:
+        return result  # the run has told why
     _tell(member, result, seconds=seconds)
     return result
 

@@ -14,9 +14,9 @@ _MAY_DIFFER = ("trainer", "logger", "micro_batch_tokens", "resume", "defaults", 
 """Settings of the machine and of the record, and what is no setting of a run."""
 
 
-def check_member(config: DictConfig, folder: Path, *, number: int) -> None:
-    """Raises ConfigError where `folder` is not that of this member in the sweep that is resumed."""
-    if folder.parent.resolve() != Path(config.resume).resolve():
+def check_member(config: DictConfig, folder: Path, *, number: int, place: Path) -> None:
+    """Raises ConfigError where `folder` is not that of this member in the sweep that is resumed from `place`."""
+    if folder.parent.resolve() != (place / config.resume).resolve():
         raise ConfigError(f"hydra.sweep.dir must be left to resume={config.resume}, got {folder.parent}")
     others = [path.name for path in folder.parent.glob(f"{number}_*") if path.name != folder.name]
     if folder.name.startswith(f"{number}_") and others:

@@ -96,12 +96,21 @@ def test_a_wrong_setting_on_the_command_line_is_one_sentence(
     _refused(train(*argument.split()), *parts)
 
 
-@pytest.mark.parametrize("argument", ["data=sentimnet", "method.rnak=3", "+nonsense=1"])
+@pytest.mark.parametrize("argument", ["data=sentimnet", "method.rnak=3"])
 def test_a_sweep_answers_a_mistake_in_one_sentence_too(
     tmp_path: Path, tiny_arguments: list[str], argument: str
 ) -> None:
     arguments = [a for a in tiny_arguments if a != "data=local" or not argument.startswith("data=")]
     _refused(finish(["-m", *arguments, argument], tmp_path))
+
+
+def test_a_member_of_a_sweep_answers_a_mistake_that_hydra_does_not_see_in_one_sentence(
+    tmp_path: Path, tiny_arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = finish(["-m", *tiny_arguments, "+nonsense=1"], tmp_path)
+    said_by_the_member = capfd.readouterr().err.strip().splitlines()
+    assert done.code == 1 and len(said_by_the_member) == 1
+    assert said_by_the_member[0].startswith("error: nonsense must be a key of the run")
 
 
 def test_a_run_that_was_refused_says_failed_with_the_same_sentence(train: Train) -> None:

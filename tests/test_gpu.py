@@ -89,7 +89,7 @@ def test_all_gpus_learn_in_fp32_what_one_learns(tmp_path: Path, strategy: str, m
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize("method", ["lora", "pissa", "qlora"])
 def test_a_frozen_base_in_low_precision_learns_on_all_gpus(tmp_path: Path, strategy: str, method: str) -> None:
     arguments = [f"method={method}", f"trainer={strategy}", "model.activation_checkpointing=true"]
     task = read_result(spread(tmp_path / "all", *arguments))["tasks"]["sentiment"]

@@ -13,8 +13,14 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from forgetmenot.config.compose import compose
+from forgetmenot.config.paths import choices
+from forgetmenot.method.base import Method
 from forgetmenot.method.lora import Lora
 from forgetmenot.model.sharding import check_repeatable, is_sharded, read_shares, shard, whole_weights
+
+METHODS = sorted(set(choices("method")) - {"qlora", "regularized"})  # a base in 4 bits; full with a penalty
+CHANGES = {"lora": {"rank": 2}, "rslora": {"rank": 2}, "last_layers": {"num_layers": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +56,29 @@ def test_a_gathered_model_is_written_as_the_whole_one(mesh: DeviceMesh, tmp_path
 
     for file in ("model.safetensors", "config.json"):
         assert (tmp_path / "shared" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_every_method_learned_is_written_from_shares_as_from_whole_weights(
+    name: str, mesh: DeviceMesh, tmp_path: Path
+) -> None:
+    method = compose(f"method/{name}", **CHANGES.get(name, {}))
+    assert isinstance(method, Method)
+    distances = []
+    for shares in (False, True):
+        torch.manual_seed(0)
+        model = method.apply(tiny("gpt2"))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.01 * parameter.requires_grad)
+        if shares:
+            shard(model, mesh)
+        with whole_weights(model):
+            method.save(model, tmp_path / str(shares))
+            distances.append(method.distance(model, tiny("gpt2")))
+    for file in (tmp_path / "False").iterdir():
+        assert (tmp_path / "True" / file.name).read_bytes() == file.read_bytes(), file.name
+    assert distances[0] == distances[1]
 
 
 def test_shares_that_were_written_come_back_and_what_is_frozen_stays(mesh: DeviceMesh, tmp_path: Path) -> None:

@@ -80,20 +80,23 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
     for layer in model.modules():
         if isinstance(layer, FSDPModule):
             layer.reshard()  # what scoring leaves gathered
-    shares: list[tuple[nn.Module, str, nn.Parameter]] = []
+    shares: list[tuple[nn.Module, str, Tensor]] = []
     gathered: dict[int, nn.Parameter] = {}  # a tied weight stays one
-    for layer in model.modules():
+    for layer in model.modules() if is_sharded(model) else ():
         for name, share in list(layer.named_parameters(recurse=False, remove_duplicate=False)):
             if isinstance(values := share.data, DTensor):
                 shares.append((layer, name, share))
                 if id(share) not in gathered:
                     gathered[id(share)] = nn.Parameter(values.full_tensor().cpu(), share.requires_grad)
-                layer.register_parameter(name, gathered[id(share)])
+                setattr(layer, name, gathered[id(share)])
+        for name, buffer in list(layer.named_buffers(recurse=False, remove_duplicate=False)):
+            shares.append((layer, name, buffer))
+            setattr(layer, name, buffer.cpu())  # what a method keeps beside weights goes where they are
     try:
         yield
     finally:
-        for layer, name, share in shares:
-            layer.register_parameter(name, share)
+        for layer, name, own in shares:
+            setattr(layer, name, own)
 
 
 def _models(owner: nn.Module) -> Iterator[PreTrainedModel]:

@@ -106,6 +106,7 @@ def test_a_resumed_sweep_runs_only_what_is_not_complete(capsys: pytest.CaptureFi
     assert RunResult.read(first[1] / "earlier_attempts" / "0").error == "seed must be another"
 
 
+@pytest.mark.slow
 def test_what_was_kept_aside_is_no_run_for_compare(tmp_path: Path) -> None:
     folders = sweep("seed=1,2", code=1, seed_1="fail")
     sweep("seed=1,2", f"resume={folders[0].parent}", code=1, seed_1="fail")
@@ -114,6 +115,7 @@ def test_what_was_kept_aside_is_no_run_for_compare(tmp_path: Path) -> None:
         find_runs([tmp_path])
 
 
+@pytest.mark.slow
 def test_a_member_that_another_process_still_writes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     folders = sweep("seed=1,2", code=1, seed_1="fail", seed_2="fail")
     with only_writer(folders[0]):
@@ -153,6 +155,7 @@ def test_members_are_no_ranks_of_what_started_them_and_share_a_group_at_wandb(mo
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_second_sweep_in_the_same_folder_is_told_of_resuming(capsys: pytest.CaptureFixture[str]) -> None:
     sweep("seed=1", "hydra.sweep.dir=mine")
     sweep("seed=1", "hydra.sweep.dir=mine", code=1)

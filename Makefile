@@ -1,6 +1,8 @@
 # Two commands are enough: make first-run, make test.
 PYTHON ?= python3
 BIN := .venv/bin
+# Each test takes one thread: as many at once as there are cores.
+AT_ONCE := -n auto --maxprocesses 8 --dist worksteal
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
@@ -20,10 +22,10 @@ first-run: install ## trains LoRA on the embedded model and shows what it gained
 	$(BIN)/python train.py method=lora data=sentiment
 
 test: install ## runs the fast tests (CPU, offline)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 test-slow: install ## runs the slow tests, and those that need ../shared where it is there
-	$(BIN)/python -m pytest -m 'slow or real'
+	$(BIN)/python -m pytest $(AT_ONCE) -m 'slow or real'
 
 bench-env: .venv-bench/installed .venv-bench-litgpt/installed ## makes environments of the peers we are measured against
 

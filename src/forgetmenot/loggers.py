@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-import warnings
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,7 +131,6 @@ def close_wandb(loggers: Sequence[Logger]) -> str | None:
 def quiet_libraries() -> None:
     """Sends what libraries have to say to run.log, so that the terminal is for the run."""
     logging.captureWarnings(True)
-    warnings.simplefilter("default", UserWarning, append=True)  # so that a sweep's next run tells what one before told
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers", "datasets"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

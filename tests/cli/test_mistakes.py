@@ -104,6 +104,7 @@ def test_a_sweep_answers_a_mistake_in_one_sentence_too(
     _refused(finish(["-m", *arguments, argument], tmp_path))
 
 
+@pytest.mark.slow
 def test_a_member_of_a_sweep_answers_a_mistake_that_hydra_does_not_see_in_one_sentence(
     tmp_path: Path, tiny_arguments: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

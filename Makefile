@@ -1,8 +1,8 @@
 # Two commands are enough: make first-run, make test.
 PYTHON ?= python3
 BIN := .venv/bin
-# Each test takes one thread: as many at once as there are cores.
-AT_ONCE := -n auto --maxprocesses 8 --dist worksteal
+# Each test takes one thread: a file on each core, so that what its tests share is made once.
+AT_ONCE := -n auto --maxprocesses 8 --dist loadfile
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help

@@ -10,7 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from forgetmenot.model.head import logits_at
-from forgetmenot.model.load import Model, empty_model
+from forgetmenot.model.load import UNABLE, Model, empty_model
 from forgetmenot.model.packing import Packing, packing_seen
 from forgetmenot.model.padding import tells_padding
 
@@ -88,7 +88,7 @@ def _selected_logits(empty: PreTrainedModel) -> Tensor | None:
     for more in ({}, finished_mask):  # most families look into a mask that they make, which an empty copy cannot
         try:
             logits = logits_at(empty, {**inputs, **more}, places_N=torch.arange(_KEPT, device=_META))
-        except _UNABLE:
+        except UNABLE:
             continue
         return logits if logits.shape[:-1] == (_KEPT,) else None
     return None
@@ -123,12 +123,8 @@ def _packs(empty: PreTrainedModel) -> bool:
     try:
         layers = int(empty.config.get_text_config().num_hidden_layers)
         return packing_seen(empty, {**inputs, "packing": Packing.of(_ROWS, device=_META)}) == layers
-    except _UNABLE:
+    except UNABLE:
         return False
-
-
-_UNABLE = (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)
-"""What a forward raises that cannot be tried on an empty copy, or does not take what it is given."""
 
 
 def _ids() -> Tensor:

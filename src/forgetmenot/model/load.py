@@ -86,6 +86,10 @@ def _sees_ahead(config: PretrainedConfig) -> bool:
     return fills_gaps and getattr(config, "is_decoder", None) is False
 
 
+UNABLE = (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)
+"""What a forward raises that cannot be tried on an empty copy, or does not take what it is given."""
+
+
 def empty_model(model: Model, config: PretrainedConfig) -> PreTrainedModel:
     """Returns the model on the meta device, all shapes and no weights."""
     draw: Callable[..., PreTrainedModel] = _auto_class(config).from_config

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from forgetmenot.model.load import UNABLE
+
 _TOKENS = 5  # of the row that an empty copy is tried with
 _TABLE = "position"  # how families name a table that has a row a position
 _IN_BLOCKS = "compressed"  # and layers that see keys and values of some tokens as one (DeepSeek V4)
@@ -34,7 +36,7 @@ def tells_padding(empty: PreTrainedModel) -> bool:
         try:
             with noted, torch.no_grad():
                 empty(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError):
+        except UNABLE:
             return not blind  # what ran until then is known
     return not blind and noted.times > 0
 

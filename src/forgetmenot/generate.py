@@ -20,6 +20,7 @@ from forgetmenot.data.sizes import round_rows
 from forgetmenot.data.types import Batch
 from forgetmenot.key_values import roomy_cache
 from forgetmenot.model.facts import ModelFacts
+from forgetmenot.model.head import exact_rivals
 from forgetmenot.model.packing import padded_attention
 from forgetmenot.model.sharding import is_sharded, on_any_rank
 
@@ -61,7 +62,7 @@ def answer(
 ) -> list[str]:
     """Returns the greedy completion of each prompt as text; with a `prefix`, prompts are what follows it."""
     ends = end_tokens(model, tokenizer)
-    with padded_attention(model):
+    with padded_attention(model), exact_rivals(model):
         if facts.keeps_keys_and_values:
             rows = _step_by_step(model, prompts, ends=ends, max_new_tokens=max_new_tokens, prefix=prefix)
         else:

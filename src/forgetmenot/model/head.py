@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
@@ -19,6 +20,8 @@ LOGITS_AT_ONCE = 2**25
 BYTES_PER_LOGIT = 20
 """What one takes at most: itself, its log-probability, their gradients, and what the allocator still holds of the chunk
 before. So the head's budget is 0.67 GB."""
+RIVALS = 4
+"""So many tokens may have been the likeliest before rounding to bf16; that a fifth was has not been seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,39 @@ def logits_of(model: PreTrainedModel, inputs: Mapping[str, object], *, states: D
         inputs = {**inputs, "encoder_outputs": BaseModelOutput(last_hidden_state=states.states_ND[None, :1])}
     with _answering(model.get_decoder(), states):
         return _logits(model, inputs)
+
+
+@contextmanager
+def exact_rivals(model: PreTrainedModel) -> Iterator[None]:
+    """Lets the head give the likeliest tokens of each row's last position in fp32, where it computes in less.
+
+    bf16 keeps three digits of a logit, so the two likeliest tokens often round to one figure, and which of them is said
+    is then up to the size of the batch. Heads whose weights are packed, or that an adapter wraps, stay as they are.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or head.weight.shape != (head.out_features, head.in_features):
+        yield
+        return
+    project = head.forward
+
+    def projected(states_BTD: Tensor) -> Tensor:
+        logits_BTV = project(states_BTD)
+        if logits_BTV.dtype == torch.float32:
+            return logits_BTV
+        rivals_BR = logits_BTV[:, -1].topk(min(RIVALS, head.out_features)).indices
+        with torch.autocast(states_BTD.device.type, enabled=False):
+            exact_BR = (head.weight[rivals_BR].float() @ states_BTD[:, -1, :, None].float())[..., 0]
+        if head.bias is not None:
+            exact_BR = exact_BR + head.bias[rivals_BR].float()
+        logits_BTV = logits_BTV.float()
+        logits_BTV[:, -1] = logits_BTV[:, -1].scatter(-1, rivals_BR, exact_BR)
+        return logits_BTV
+
+    vars(head)["forward"] = projected
+    try:
+        yield
+    finally:
+        del vars(head)["forward"]
 
 
 def _logits(model: PreTrainedModel, inputs: Mapping[str, object]) -> Tensor:

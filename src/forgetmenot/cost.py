@@ -20,9 +20,28 @@ class Cost(Callback):
         self.replayed_examples = 0
         self.peak_memory_bytes: int | None = None
         self._started = 0.0
+        self._earlier_peak = 0
+        self._device = torch.device("cpu")
+
+    def state_dict(self) -> dict[str, float]:
+        """Returns what it took so far, for a run that goes on."""
+        return {
+            "train_seconds": self.train_seconds,
+            "train_tokens": self.train_tokens,
+            "replayed_examples": self.replayed_examples,
+            "peak_memory_bytes": max(self._earlier_peak, peak_memory(self._device)),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Goes on from what an earlier part of the run took."""
+        self.train_seconds = state_dict["train_seconds"]
+        self.train_tokens = int(state_dict["train_tokens"])
+        self.replayed_examples = int(state_dict["replayed_examples"])
+        self._earlier_peak = int(state_dict["peak_memory_bytes"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        reset_peak_memory(pl_module.device)
+        self._device = pl_module.device
+        reset_peak_memory(self._device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Step, batch_idx: int) -> None:
         self._started = time.perf_counter()
@@ -35,10 +54,10 @@ class Cost(Callback):
         self.replayed_examples += batch.replayed_rows
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.peak_memory_bytes = peak_memory(pl_module.device)
+        self.peak_memory_bytes = max(self._earlier_peak, peak_memory(pl_module.device))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.peak_memory_bytes = peak_memory(pl_module.device)
+        self.peak_memory_bytes = max(self._earlier_peak, peak_memory(pl_module.device))
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -43,6 +43,8 @@ class AdaptationData(LightningDataModule):
         """How the base reads rows, where retained tasks are to be compared with it."""
         self.comparisons: Sequence[Comparison] = ()
         """How steps are laid out for penalties on tokens, one each."""
+        self.first_step = 0
+        """The step that training begins with: that of a checkpoint where it goes on."""
         self.loading_seconds = 0.0
         """What making training steps took so far: the time that training waited for data."""
 
@@ -54,7 +56,7 @@ class AdaptationData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Step]:
         """Yields this rank's share of every step of the epoch."""
-        return DataLoader(_Steps(self), sampler=_EpochSteps(self.plan), batch_size=None)
+        return DataLoader(_Steps(self), sampler=_EpochSteps(self.plan, start=self.first_step), batch_size=None)
 
     def step(self, number: int) -> Step:
         """Returns this rank's share of step `number`, counted from 0 over all epochs."""
@@ -184,10 +186,11 @@ class _Steps(Dataset[Step]):
 
 
 class _EpochSteps(Sampler[int]):
-    """The numbers of an epoch's steps; Lightning tells it the epoch."""
+    """The numbers of an epoch's steps from `start` on; Lightning tells it the epoch, after it has asked for them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, start: int) -> None:
         self.plan = plan
+        self.start = start
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -195,7 +198,7 @@ class _EpochSteps(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * self.plan.steps_per_epoch
-        return iter(range(first, first + self.plan.steps_per_epoch))
+        yield from range(max(first, self.start), first + self.plan.steps_per_epoch)
 
     def __len__(self) -> int:
         return self.plan.steps_per_epoch

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from forgetmenot.data.examples import ScoringSet
+
+METRICS = "metrics.jsonl"
 
 Answers = Mapping[str, Sequence[str]]
 """By task, in file order."""
@@ -79,7 +82,7 @@ def open_logger(make_logger: Callable[..., Logger], folder: Path) -> Logger | No
     if os.environ.get("WANDB_MODE") == "disabled" and getattr(make_logger, "func", None) is WandbLogger:
         return None
     try:
-        logger = make_logger(save_dir=str(folder), name=folder.name)
+        logger = make_logger(save_dir=str(folder), name=folder.name, **_same_run(make_logger, folder))
         if isinstance(logger, WandbLogger):
             logger.experiment.id  # noqa: B018  opens the run now, where an error can be told in a sentence
     except (TypeError, wandb.errors.Error) as error:
@@ -88,6 +91,15 @@ def open_logger(make_logger: Callable[..., Logger], folder: Path) -> Logger | No
             "logger.offline=true keeps the run here, logger=none does without"
         ) from error
     return logger
+
+
+def _same_run(make_logger: Callable[..., Logger], folder: Path) -> dict[str, str]:
+    """Returns W&B's id of the run that goes on in `folder`, which the folders that it leaves there are named by."""
+    if getattr(make_logger, "func", None) is not WandbLogger:
+        return {}
+    names = [path.name for path in (folder / "wandb").glob("*run-*")]
+    ids = [found[1] for name in names if (found := re.fullmatch(r"(?:offline-)?run-\d+_\d+-(.+)", name))]
+    return {"id": ids[0]} if ids else {}
 
 
 def log_outcome(

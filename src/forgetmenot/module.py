@@ -63,6 +63,7 @@ class AdaptationModule(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold what is trained alone
         self.model = model
         self.facts = facts
         self.tokenizer = tokenizer

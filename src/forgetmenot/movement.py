@@ -46,6 +46,14 @@ class Movement(Callback):
         self.losses: list[float] = []
         self.lr = 0.0
 
+    def state_dict(self) -> dict[str, list[float]]:
+        """Returns the losses so far and the highest rate, for a run that goes on."""
+        return {"losses": self.losses, "lr": [self.lr]}
+
+    def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
+        """Goes on from what an earlier part of the run saw."""
+        self.losses, (self.lr,) = list(state_dict["losses"]), state_dict["lr"]
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Step, batch_idx: int
     ) -> None:

@@ -60,11 +60,13 @@ class ProgressDisplay(Callback):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._started = 0.0
+        self._first_step = 0
         self._tokens = 0
         self._told = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
+        self._first_step = trainer.global_step
         self._told = 0.0
         self._tokens = 0
         self._open(trainer, title="training", total=int(trainer.estimated_stepping_batches))
@@ -84,7 +86,7 @@ class ProgressDisplay(Callback):
             self._bar.update(self._task, completed=step, told=told)
         elif step in (1, total) or step % max(1, total // _PLAIN_LINES) == 0 or seconds - self._told > _PLAIN_SECONDS:
             self._told = seconds
-            left = seconds / step * (total - step)
+            left = seconds / (step - self._first_step) * (total - step)
             self.console.print(f"training step {step} of {total}: {told}, {left:.0f} s left")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

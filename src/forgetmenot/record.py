@@ -35,21 +35,24 @@ def on_rank_zero(function: Callable[P, object]) -> Callable[P, object]:
 
 
 @contextmanager
-def recording(folder: Path, result: RunResult) -> Iterator[RunResult]:
+def recording(
+    folder: Path, result: RunResult, *, goes_on: bool = False, seconds_before: float = 0.0
+) -> Iterator[RunResult]:
     """Writes `result` into `folder` when the block ends: complete, failed with the error, or interrupted.
 
+    A run that `goes_on`, after `seconds_before`, takes the place of its own earlier record, once its model is there.
     Raises ValueError where another run has written there, or does.
     """
     with ExitStack() as stack:
         on_rank_zero(stack.enter_context)(only_writer(folder))
-        if (folder / FILE_NAME).exists():
+        if (folder / FILE_NAME).exists() and not goes_on:
             raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
-        with _recorded(folder, result):
+        with _recorded(folder, result, seconds_before=seconds_before):
             yield result
 
 
 @contextmanager
-def _recorded(folder: Path, result: RunResult) -> Iterator[None]:
+def _recorded(folder: Path, result: RunResult, *, seconds_before: float) -> Iterator[None]:
     started = time.perf_counter()
     result.started = datetime.now().astimezone().isoformat(timespec="seconds")
     result.versions = {"forgetmenot": _own_version(), **{name: version(name) for name in _PACKAGES}}
@@ -67,8 +70,9 @@ def _recorded(folder: Path, result: RunResult) -> Iterator[None]:
         log.error("the run failed\n%s", traceback.format_exc())
         raise
     finally:
-        result.seconds = time.perf_counter() - started
-        on_rank_zero(result.write)(folder)
+        result.seconds = seconds_before + time.perf_counter() - started
+        if result.method is not None or not (folder / FILE_NAME).exists():
+            on_rank_zero(result.write)(folder)
 
 
 def write_predictions(

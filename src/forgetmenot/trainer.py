@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from forgetmenot.checkpoint import CHECKPOINTS
+from forgetmenot.checkpointing import BEST, StreamedFile
 from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS, Settings
 from forgetmenot.model.sharding import read_shares
+from forgetmenot.signals import StoppedError
 
 SHARDED = "fsdp"
 """The strategy that shares out weights: FSDP2, and not Lightning's own of that name, which is FSDP1."""
@@ -105,7 +109,7 @@ def build_trainer(
     """Returns the Trainer; batches are planned and progress is ours, so Lightning's own of both are off."""
     make: Callable[..., Trainer] = Trainer  # the user's arguments: config/build.py checks names, Lightning values
     return make(
-        **{"num_sanity_val_steps": 0, **values, **_sharding(values)},
+        **{"num_sanity_val_steps": 0, **values, **(_sharding(values) or _plugins())},
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=max_epochs if max_epochs is not None else -1,
         max_steps=max_steps if max_steps is not None else -1,
@@ -116,6 +120,12 @@ def build_trainer(
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
+
+
+def _plugins() -> dict[str, list[object]]:
+    """Returns what we put in the place of Lightning's own: checkpoints, and what a cluster's signals mean."""
+    cluster = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    return {"plugins": [StreamedFile(), *cluster]}
 
 
 def _sharding(values: Mapping[str, object]) -> dict[str, ModelParallelStrategy]:
@@ -131,10 +141,10 @@ def _sharding(values: Mapping[str, object]) -> dict[str, ModelParallelStrategy]:
 
 def selection(settings: Settings, monitor: str, folder: Path, *, mode: Literal["min", "max"]) -> list[Callback]:
     """Returns the callbacks that keep the best weights and stop when they no longer improve."""
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     chosen: list[Callback] = []
     if settings.select == "best":
-        chosen.append(ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode=mode, save_weights_only=True))
+        chosen.append(ModelCheckpoint(checkpoints, filename=BEST, monitor=monitor, mode=mode, save_weights_only=True))
     if settings.patience is not None:
         chosen.append(EarlyStopping(monitor, mode=mode, patience=settings.patience))
     return chosen
@@ -145,9 +155,12 @@ def ctrl_c_interrupts() -> Iterator[None]:
     """Turns Lightning's exit on Ctrl-C back into KeyboardInterrupt, so that the run is recorded as interrupted."""
     try:
         yield
+    except StoppedError as error:
+        raise KeyboardInterrupt(*error.args) from error
     except SystemExit as error:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning has left it ignored
-        raise KeyboardInterrupt from error
+        cause = error.__context__
+        raise KeyboardInterrupt(*(cause.args if isinstance(cause, KeyboardInterrupt) else ())) from error
 
 
 def take_best(trainer: Trainer, module: LightningModule, *, last: Mapping[str, float]) -> bool:

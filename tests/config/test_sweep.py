@@ -172,9 +172,12 @@ def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["-m", "seed=1,2", "resume=nowhere"], "resume must be a sweep's folder, got nowhere, where no sweep ran"),
-        (["resume=run"], "resume must be a sweep's folder, got the run run; only a sweep can be resumed yet"),
-        (["resume=sweep"], "resume must be null for a single run, got sweep; only a sweep can be resumed yet"),
+        (
+            ["-m", "seed=1,2", "resume=nowhere"],
+            "resume must be the folder of a run or of a sweep, got nowhere, where",
+        ),
+        (["-m", "resume=run"], "resume must be a sweep's folder with -m, got the run run; a run goes on without"),
+        (["resume=sweep"], "resume must be a run's folder, got the sweep sweep, which goes on with its whole command"),
         (["-m", "hydra/launcher=submitit", "seed=1"], "hydra/launcher must be one of basic"),
     ],
 )

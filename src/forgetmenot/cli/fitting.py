@@ -5,12 +5,16 @@ from pathlib import Path
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
+from forgetmenot.checkpoint import CHECKPOINTS
+from forgetmenot.checkpointing import Checkpointing, restore_best
 from forgetmenot.cli.desk import Adapted, Desk
+from forgetmenot.cli.resuming import told_at_checkpoints
 from forgetmenot.cli.setup import Setup
 from forgetmenot.cli.wiring import BaseScores, adapt, score_adapted, trainer_for
 from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun
+from forgetmenot.datamodule import AdaptationData
 from forgetmenot.model.sharding import whole_weights
 from forgetmenot.module import AdaptationModule
 from forgetmenot.movement import Movement
@@ -30,10 +34,17 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
     chosen = [*selection(setup.settings, setup.monitor, folder, mode=setup.direction), *_trial(setup)]
     epoch = data.plan.steps_per_epoch
     movement = Movement(console)
-    trainer = trainer_for(setup, [cost, scoring, movement, *chosen], desk.loggers, console=console, epoch=epoch)
+    keeping = _keeping(setup, data, desk=desk)
+    trainer = trainer_for(
+        setup, [*keeping, cost, scoring, movement, *chosen], desk.loggers, console=console, epoch=epoch
+    )
+    last = desk.last
+    if last is not None:
+        data.first_step = last.step
+        on_rank_zero(restore_best)(last)
     try:
         with ctrl_c_interrupts():
-            trainer.fit(module, data)
+            trainer.fit(module, data, ckpt_path=None if last is None else str(last.state), weights_only=True)
             on_rank_zero(save_config)(config, folder, micro_batch_tokens=data.plan.micro_batch_tokens)
             judge = trainer_for(setup, [scoring], [], console=console)  # no loggers: these scores are of no step
             validation = judge.validate(module, data, verbose=False)[0]
@@ -48,6 +59,20 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
         assert result.data is not None, "the run has told its data"
         result.data["replayed_examples"] = cost.replayed_examples
     return Adapted(scores=scores, validation=validation, steps=trainer.global_step)
+
+
+def _keeping(setup: Setup, data: AdaptationData, *, desk: Desk) -> list[Callback]:
+    """Returns what keeps the run's state, so that it can go on; shares of weights are not kept."""
+    if setup.shares_weights:
+        return []
+    settings, folder = setup.settings, desk.folder
+    facts = told_at_checkpoints(setup, data, result=desk.result, folder=folder, last=desk.last)
+    return [
+        Checkpointing(
+            folder / CHECKPOINTS, every_steps=settings.checkpoint_steps, every_minutes=settings.checkpoint_minutes,
+            facts=facts, ending=desk.ending,
+        )
+    ]  # fmt: skip
 
 
 def _trial(setup: Setup) -> list[Callback]:

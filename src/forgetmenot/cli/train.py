@@ -11,21 +11,37 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from rich.console import Console
 
+from forgetmenot.checkpoint import CHECKPOINTS, remove_all
 from forgetmenot.cli.desk import Desk
 from forgetmenot.cli.fitting import fit
 from forgetmenot.cli.objective import objective_section
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import drawn_shots, encode_shown, prompt
+from forgetmenot.cli.resuming import (
+    as_it_was_cut,
+    go_on,
+    restore_record,
+    seconds_before,
+)
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.trainable import check_trainable
 from forgetmenot.cli.wiring import answers_of, encode, score_base
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
-from forgetmenot.loggers import JsonlLogger, close_wandb, leave_wandb, log_outcome, open_logger, quiet_libraries
+from forgetmenot.loggers import (
+    METRICS,
+    JsonlLogger,
+    close_wandb,
+    leave_wandb,
+    log_outcome,
+    open_logger,
+    quiet_libraries,
+)
 from forgetmenot.outcome import data_section, metrics, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
 from forgetmenot.report.table import print_result
 from forgetmenot.result import RunResult
+from forgetmenot.signals import ending_on_signals
 
 
 def run(config: DictConfig) -> float | None:
@@ -35,12 +51,18 @@ def run(config: DictConfig) -> float | None:
     console = Console()
     quiet_libraries()
 
-    with recording(folder, RunResult(name=folder.name, overrides=list(hydra.overrides.task))) as result:
+    words = list(hydra.overrides.task)
+    config, last = go_on(config, folder, words=words, console=console)
+    goes_on, earlier = config.get("resume") is not None, seconds_before(last)
+    result = RunResult(name=folder.name, overrides=words)
+    with ending_on_signals() as ending, recording(folder, result, goes_on=goes_on, seconds_before=earlier):
         config = retain_targets_of_base(expand_retained(config))
-        setup = set_up(config)
+        setup = as_it_was_cut(set_up(config), last, words=words)
         check_trainable(setup)
         check_penalties(setup)
         on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
+        if goes_on:
+            restore_record(last, folder, setup=setup, result=result)
         seed_everything(setup.settings.seed, verbose=False)
         shots = drawn_shots(setup)
         rows = encode(setup)
@@ -48,7 +70,8 @@ def run(config: DictConfig) -> float | None:
         result.seed, result.model = setup.settings.seed, setup.model_section
         result.data = data_section(setup.targets, shown, mixing=setup.mixing)
 
-        desk = Desk(folder=folder, result=result, loggers=_loggers(setup, folder), console=console)
+        loggers = _loggers(setup, folder)
+        desk = Desk(folder=folder, result=result, loggers=loggers, console=console, ending=ending, last=last)
         before = score_base(setup, rows, result=result, console=console)
 
         if setup.method.trains:
@@ -65,6 +88,7 @@ def run(config: DictConfig) -> float | None:
         on_rank_zero(log_outcome)(desk.loggers, metrics(result), step=adapted.steps, tests=rows.tests, **said)
         sync_line = close_wandb(desk.loggers)
 
+    on_rank_zero(remove_all)(folder / CHECKPOINTS)
     on_rank_zero(print_result)(result, folder=str(folder), console=console)
     if sync_line:
         on_rank_zero(console.print)(
@@ -76,6 +100,6 @@ def run(config: DictConfig) -> float | None:
 def _loggers(setup: Setup, folder: Path) -> list[Logger]:
     """Returns metrics.jsonl's logger always, and the one that was chosen."""
     leave_wandb()
-    own = JsonlLogger(folder / "metrics.jsonl")
+    own = JsonlLogger(folder / METRICS)
     chosen = None if setup.make_logger is None else open_logger(setup.make_logger, folder)
     return [own] if chosen is None else [own, chosen]

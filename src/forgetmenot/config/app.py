@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 from forgetmenot.config.child import stopping
 from forgetmenot.config.errors import HYDRA_ERRORS, hydra_sentence, refuse_null_groups
 from forgetmenot.config.paths import conf_folder, register_resolvers
-from forgetmenot.config.sweep import Sweep, refuse_no_sweep, refuse_single_run, sweeping
+from forgetmenot.config.sweep import Sweep, check_resumed, refuse_sweep, sweeping
 from forgetmenot.config.words import parted
+from forgetmenot.signals import exit_code
 
 Story = Callable[[DictConfig], float | None]
 
@@ -46,17 +47,17 @@ def run_app(
             with stopping(sweep.stop) as restore:
                 task = _Task(story=story, sweep=sweep, command_line=command_line, before_story=restore)
                 refuse_null_groups(arguments)
-                refuse_no_sweep(arguments)
+                check_resumed(arguments)
                 hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
                 code = _end(sweep, after_sweep) or (1 if task.failures else 0)
         except USER_ERRORS as error:
             _tell(error)
             code = 1
-        except KeyboardInterrupt:
-            code = 130
+        except KeyboardInterrupt as error:
+            code = exit_code(error)
         finally:
             sys.argv = command_line
-    if code == 130:
+    if code > 128:
         print("interrupted", file=sys.stderr)
     if code != 0:
         sys.exit(code)
@@ -80,7 +81,7 @@ class _Task:
                 from forgetmenot.config.member import run_member  # not for --help: it reads records, with numpy
 
                 return run_member(self.sweep, config)
-            refuse_single_run(config)
+            refuse_sweep(config)
             self.before_story()
             return self.story(config)
         except USER_ERRORS as error:

@@ -11,6 +11,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from forgetmenot.checkpoint import CHECKPOINTS, newest_whole
 from forgetmenot.config.child import run_child
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.resume import check_member, keep_aside
@@ -41,6 +42,7 @@ class Member:
     hydra_settings: tuple[str, ...]
     place: Path
     at_once: int
+    goes_on: bool = False
 
     @classmethod
     def of(cls, config: DictConfig) -> "Member":
@@ -68,6 +70,8 @@ class Member:
         """The settings of its command line."""
         folder = quoted(f"hydra.run.dir={self.folder}", key="hydra.run.dir")
         own = ["hydra.mode=RUN", f"hydra.job.num={self.number}", folder]
+        if self.goes_on:
+            own.append(quoted(f"resume={self.folder}", key="resume"))
         return [*self.settings, *self.hydra_settings, *own]
 
 
@@ -83,7 +87,9 @@ def run_member(sweep: Sweep, config: DictConfig) -> float | None:
     if sweep.stopped:
         return None
     try:
-        result = _completed_before(member, sweep) or _run(member, sweep)
+        result = _completed_before(member, sweep)
+        if result is None:
+            result = _run(replace(member, goes_on=_has_checkpoint(member)), sweep)
     except (ValueError, OSError):
         sweep.note(member.folder, "not started")
         raise
@@ -92,7 +98,10 @@ def run_member(sweep: Sweep, config: DictConfig) -> float | None:
 
 
 def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
-    """Returns the record of a member that the resumed sweep completed; puts aside what it left of another."""
+    """Returns the record of a member that the resumed sweep completed; puts aside what it left of one that failed.
+
+    One that was ended goes on from its last checkpoint, where it has one.
+    """
     with only_writer(member.folder):
         result = _read(member.folder)
         if member.config.get("resume") is None:
@@ -110,8 +119,13 @@ def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
         if result is not None and result.status == "complete":
             print(f"{member} is complete: {' '.join(member.settings)}", flush=True)
             return result
-        keep_aside(member.folder)
+        if not _has_checkpoint(member) or (result is not None and result.status == "failed"):
+            keep_aside(member.folder)
         return None
+
+
+def _has_checkpoint(member: Member) -> bool:
+    return newest_whole(member.folder / CHECKPOINTS)[0] is not None
 
 
 def _run(member: Member, sweep: Sweep) -> RunResult:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from forgetmenot.config.agree import agreed
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_OF_A_RUN = ("run.log", "config.yaml")
 _WANDB_HOST = "api.wandb.ai"  # where keys of older logins stand
 
 
@@ -28,6 +29,11 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(base) / "forgetmenot"
 
 
+def is_run_folder(path: str) -> bool:
+    """Tells whether a run began in the folder `path`."""
+    return any((Path(path) / name).is_file() for name in _OF_A_RUN)
+
+
 def choices(group: str) -> list[str]:
     """Returns the names that conf/ has for a group; none where there is no such group."""
     return sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
@@ -40,6 +46,7 @@ def register_resolvers() -> None:
         "asset": (lambda name: str(_PACKAGE / "assets" / name), False),
         "folder_name": (_folder_name, False),
         "last_part": (lambda path: Path(str(path)).name, False),
+        "resumed_run": (lambda path: path if path is not None and is_run_folder(path) else None, False),
         "or_else": (lambda value, other: other if value is None else value, True),
         "short_id": (lambda _: uuid.uuid4().hex[:6], True),  # cached: one id a run, however often it is resolved
         "wandb_offline": (_wandb_offline, True),

@@ -1,17 +1,48 @@
-"""A member goes on where its sweep ended: what must be as it was, and what is kept aside."""
+"""A run or a member of a sweep goes on where it ended: what must be as it was, and what is kept aside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
+from forgetmenot.config.words import names
 from forgetmenot.folder_lock import FILE_NAME as LOCK
 from forgetmenot.result import EARLIER_ATTEMPTS
 
-_MAY_DIFFER = ("trainer", "logger", "micro_batch_tokens", "resume", "defaults", "hydra")
+_MAY_DIFFER = (
+    "trainer", "logger", "micro_batch_tokens", "checkpoint_steps", "checkpoint_minutes", "resume", "defaults", "hydra",
+)  # fmt: skip
 """Settings of the machine and of the record, and what is no setting of a run."""
+_MAY_BE_LONGER = (*_MAY_DIFFER, "epochs", "max_steps")
+"""What may differ where a run goes on."""
+
+
+def settings_of_run(config: DictConfig, folder: Path, *, words: Sequence[str]) -> DictConfig:
+    """Returns the settings of the run in `folder`, with what `words` of the command line set in `config` on top.
+
+    Raises ConfigError where the run wrote no settings, and, naming both values, for one that has to be as it was.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            f"resume must be a run that wrote its config.yaml, got {folder}, which ended before; start it anew"
+        )
+    was = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(was, DictConfig)
+    was.pop("defaults", None)
+    if "run" in was:
+        raise ConfigError(f"resume must be a run of train, got {folder}, an evaluation of {was.run}")
+    whole = retain_targets_of_base(expand_retained(config))
+    result = was.copy()
+    for key in {names(word) for word in words} - {"resume"}:
+        if key in ("experiment", "sweep") or "@" in key:
+            result = whole
+            break
+        OmegaConf.update(result, key, OmegaConf.select(whole, key), merge=False, force_add=True)
+    result.resume = config.resume
+    _check_same(was, result, may_differ=_MAY_BE_LONGER, of="in the run that is resumed")
+    return result
 
 
 def check_member(config: DictConfig, folder: Path, *, number: int, place: Path) -> None:
@@ -31,15 +62,20 @@ def _check_same_settings(config: DictConfig, folder: Path) -> None:
     file = folder / "config.yaml"
     if not file.is_file():
         return  # it ended before it wrote them, and so before it computed anything
-    was = dict(_flat(OmegaConf.to_container(OmegaConf.load(file))))
     whole = retain_targets_of_base(expand_retained(config))
-    now = dict(_flat(OmegaConf.to_container(whole, resolve=True)))
-    for key in sorted(was.keys() | now.keys()):
-        if was.get(key) != now.get(key):  # a key that is newer than the attempt counts as null
-            raise ConfigError(
-                f"{key} must be {_shown(was.get(key))}, as in the sweep that is resumed, got {_shown(now.get(key))} "
-                f"for its member {folder.name}"
-            )
+    was = OmegaConf.load(file)
+    assert isinstance(was, DictConfig)
+    where = f" for its member {folder.name}"
+    _check_same(was, whole, may_differ=_MAY_DIFFER, of="in the sweep that is resumed", where=where)
+
+
+def _check_same(was: DictConfig, now: DictConfig, *, may_differ: Sequence[str], of: str, where: str = "") -> None:
+    """Raises ConfigError, naming both values, for a setting that has to be as it was; one that was unknown is null."""
+    before = dict(_flat(OmegaConf.to_container(was), may_differ=may_differ))
+    after = dict(_flat(OmegaConf.to_container(now, resolve=True), may_differ=may_differ))
+    for key in sorted(before.keys() | after.keys(), key=_names_first):
+        if before.get(key) != after.get(key):
+            raise ConfigError(f"{key} must be {_shown(before.get(key))}, as {of}, got {_shown(after.get(key))}{where}")
 
 
 def keep_aside(folder: Path) -> None:
@@ -55,17 +91,22 @@ def keep_aside(folder: Path) -> None:
         path.rename(aside / path.name)
 
 
-def _flat(node: object, key: str = "") -> Iterator[tuple[str, object]]:
+def _flat(node: object, key: str = "", *, may_differ: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Yields the settings that count, each by its full key; nothing for one that is null."""
     if isinstance(node, dict):
         for name, value in node.items():
-            if key or name not in _MAY_DIFFER:
-                yield from _flat(value, f"{key}.{name}" if key else str(name))
+            if key or name not in may_differ:
+                yield from _flat(value, f"{key}.{name}" if key else str(name), may_differ=may_differ)
     elif isinstance(node, list) and any(isinstance(each, dict) for each in node):
         for number, each in enumerate(node):
-            yield from _flat(each, f"{key}[{number}]")
+            yield from _flat(each, f"{key}[{number}]", may_differ=may_differ)
     elif node is not None:
         yield key, node
+
+
+def _names_first(key: str) -> tuple[bool, bool, str]:
+    """Orders settings for people: what was chosen before what follows from it."""
+    return (not key.endswith(".name"), "_target_" in key, key)
 
 
 def _shown(value: object) -> str:

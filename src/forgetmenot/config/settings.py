@@ -38,12 +38,16 @@ class Settings:
     group_by_length: bool
     plugins: tuple[str, ...]
     resume: str | None = None  # as above
+    checkpoint_steps: int | None = None  # as above
+    checkpoint_minutes: float | None = None  # as above
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "max_steps", "batch_size", "micro_batch_tokens", "patience"):
+        for name in ("epochs", "max_steps", "batch_size", "micro_batch_tokens", "patience", "checkpoint_steps"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            raise ValueError(f"checkpoint_minutes must be above 0, got {self.checkpoint_minutes}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be at least 0 and below 2**32, got {self.seed}")
         if self.max_length < 8:

@@ -17,11 +17,11 @@ from omegaconf import DictConfig
 
 from forgetmenot.config.child import PROGRAM, own_environment
 from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.paths import is_run_folder
 from forgetmenot.config.words import parted, value_of
 
 _ENDED = "members.jsonl"
 _LOG = "run.log"  # which every run starts with
-_OF_A_RUN = (_LOG, "config.yaml")
 _STOP = "stop"
 _REFUSED = "refused"
 
@@ -104,22 +104,21 @@ def sweeping(command: str, arguments: Sequence[str]) -> Iterator[Sweep]:
         shutil.rmtree(sweep.notes, ignore_errors=True)
 
 
-def refuse_no_sweep(arguments: Sequence[str]) -> None:
-    """Raises ConfigError, before Hydra writes anything there, where `resume` is not the folder of a sweep."""
+def check_resumed(arguments: Sequence[str]) -> None:
+    """Raises ConfigError, before Hydra writes anything there, where `resume` is not what the command can go on with."""
     resumed = value_of("resume", arguments)
     if resumed is None:
         return
-    folder = Path(resumed)
-    if any((folder / name).is_file() for name in _OF_A_RUN):
-        raise ConfigError(f"resume must be a sweep's folder, got the run {resumed}; only a sweep can be resumed yet")
-    if not any(folder.glob(f"*/{_LOG}")):
-        raise ConfigError(f"resume must be a sweep's folder, got {resumed}, where no sweep ran")
+    if is_run_folder(resumed):
+        if {"-m", "--multirun"} & set(arguments):
+            raise ConfigError(f"resume must be a sweep's folder with -m, got the run {resumed}; a run goes on without")
+    elif not any(Path(resumed).glob(f"*/{_LOG}")):
+        raise ConfigError(f"resume must be the folder of a run or of a sweep, got {resumed}, where none ran")
 
 
-def refuse_single_run(config: DictConfig) -> None:
-    """Raises ConfigError where a run that is no member of a sweep should go on."""
-    if config.get("resume") is not None:
+def refuse_sweep(config: DictConfig) -> None:
+    """Raises ConfigError where a single run should go on in a sweep's folder."""
+    if config.get("resume") is not None and not is_run_folder(config.resume):
         raise ConfigError(
-            f"resume must be null for a single run, got {config.resume}; only a sweep can be resumed yet, with its "
-            "whole command and -m"
+            f"resume must be a run's folder, got the sweep {config.resume}, which goes on with its whole command and -m"
         )

@@ -1,0 +1,126 @@
+"""A checkpoint on disk: a folder that is written under another name, synced, and renamed when it is whole.
+
+    checkpoints/step-00000120/
+        state.ckpt       what Lightning restores: trained weights, optimizer, schedule, loops, random numbers
+        best*.ckpt       the best weights so far, under select=best
+        manifest.json    the step, facts of the run, and the size and SHA-256 of each file
+
+The last two are kept: where the newer is damaged, a run goes on from the one before.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKPOINTS = "checkpoints"  # in a run's folder
+STATE = "state.ckpt"
+_MANIFEST = "manifest.json"
+_KEPT = 2
+_PARTIAL = ".partial-"
+
+Facts = Mapping[str, object]
+"""What a run tells of itself beside its state: plain values, as JSON has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A whole checkpoint: `facts` are what the run told of itself at that step."""
+
+    folder: Path
+    step: int
+    facts: Facts
+
+    @property
+    def state(self) -> Path:
+        """The file that Lightning restores."""
+        return self.folder / STATE
+
+
+class DamagedError(ValueError):
+    """A checkpoint is not what was written."""
+
+
+def partial_folder(checkpoints: Path, step: int) -> Path:
+    """Returns where the checkpoint of `step` is written until it is whole; what lay there is taken away."""
+    folder = checkpoints / f"{_PARTIAL}{step:08}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def seal(partial: Path, *, step: int, facts: Facts) -> Checkpoint:
+    """Makes a checkpoint of a folder whose files are written: summed, synced, renamed; older ones make room."""
+    files = {file.name: _summed(file) for file in sorted(partial.iterdir())}
+    manifest = {"step": step, "facts": dict(facts), "files": files}
+    text = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=2)
+    (partial / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+    for file in partial.iterdir():
+        _sync(file)
+    _sync(partial)
+    whole = partial.with_name(f"step-{step:08}")
+    shutil.rmtree(whole, ignore_errors=True)  # of an attempt that ended between here and its next step
+    partial.rename(whole)
+    _sync(whole.parent)
+    for old in list(_newest_first(whole.parent))[_KEPT:]:
+        shutil.rmtree(old)
+    return Checkpoint(folder=whole, step=step, facts=facts)
+
+
+def read(folder: Path) -> Checkpoint:
+    """Returns the checkpoint in `folder`; raises DamagedError where a file is not what was written."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        told = manifest.pop("sha256")
+        files = manifest["files"]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DamagedError(f"{folder / _MANIFEST} cannot be read") from error
+    if told != _digest(manifest):
+        raise DamagedError(f"{folder / _MANIFEST} is not what was written")
+    for name, summed in files.items():
+        if not (folder / name).is_file() or _summed(folder / name) != summed:
+            raise DamagedError(f"{folder / name} is not what was written")
+    return Checkpoint(folder=folder, step=manifest["step"], facts=manifest["facts"])
+
+
+def newest_whole(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """Returns the newest checkpoint that is whole, None where there is none, and what is wrong with newer ones."""
+    damaged: list[str] = []
+    for folder in _newest_first(checkpoints):
+        try:
+            return read(folder), tuple(damaged)
+        except DamagedError as error:
+            damaged.append(str(error))
+    return None, tuple(damaged)
+
+
+def remove_all(checkpoints: Path) -> None:
+    """Takes away what a run that is complete no longer needs in order to go on."""
+    for folder in (*_newest_first(checkpoints), *checkpoints.glob(f"{_PARTIAL}*")):
+        shutil.rmtree(folder)
+    if checkpoints.is_dir() and not any(checkpoints.iterdir()):
+        checkpoints.rmdir()
+
+
+def _newest_first(checkpoints: Path) -> Iterator[Path]:
+    return iter(sorted(checkpoints.glob("step-*"), reverse=True))
+
+
+def _summed(file: Path) -> dict[str, object]:
+    with file.open("rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _digest(manifest: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,166 @@
+"""The Lightning callback that keeps what a run needs in order to go on bitwise where it was.
+
+A checkpoint is taken as a step begins: all that belongs to the steps before, validation too, has happened by then. So
+it holds the state before that step, and a run that goes on from it takes the step as it would have been taken.
+"""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from typing_extensions import override
+
+from forgetmenot.checkpoint import STATE, Checkpoint, Facts, partial_folder, seal
+from forgetmenot.data.types import Step
+from forgetmenot.random_state import RandomNumbers, go_on_from, random_numbers
+from forgetmenot.record import on_rank_zero
+from forgetmenot.signals import Ending, StoppedError
+
+BEST = "best"
+"""The name of the weights that select=best keeps."""
+
+
+class StreamedFile(TorchCheckpointIO):
+    """Writes a checkpoint straight to disk, and renames it: Lightning's own makes it in memory first, a second time."""
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, object], path: str | Path, storage_options: object | None = None
+    ) -> None:
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}")
+        try:
+            torch.save(checkpoint, partial)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class Checkpointing(Callback):
+    """Saves every so many steps or minutes, at the end of training, and when the run is asked to end.
+
+    `facts` are what the run tells of itself at that moment, on rank 0.
+    """
+
+    def __init__(
+        self, folder: Path, *, every_steps: int | None, every_minutes: float | None, facts: Callable[[], Facts],
+        ending: Ending,
+    ) -> None:  # fmt: skip
+        self.folder = folder
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self.facts = facts
+        self.ending = ending
+        self._saved_at_step = 0
+        self._saved_at_second = time.monotonic()
+        self._of_ranks: list[RandomNumbers] = []
+        self._restored: RandomNumbers | None = None
+        self._stops_early = False
+
+    def state_dict(self) -> dict[str, object]:
+        """Returns what a checkpoint holds beside Lightning's: random numbers of each rank, and an early stop."""
+        return {"random_numbers": self._of_ranks, "stops_early": self._stops_early}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, dict[str, dict[str, object]]]
+    ) -> None:
+        own = checkpoint["callbacks"][self.state_key]
+        states = own["random_numbers"]
+        assert isinstance(states, list), "as this callback wrote them"
+        self._restored = states[trainer.global_rank % len(states)]
+        step = checkpoint["global_step"]
+        assert isinstance(step, int), "Lightning's number of optimizer steps"
+        self._saved_at_step = step
+        trainer.should_stop = bool(own["stops_early"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.ending.listen()
+        self.ending.waits = True
+        self._saved_at_second = time.monotonic()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Step, batch_idx: int) -> None:
+        if self._restored is not None:
+            go_on_from(self._restored)
+            self._restored = None
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step  # which Lightning restores one off
+        due, asked = self._agreed(trainer)
+        if (due or asked) and trainer.global_step > self._saved_at_step:
+            self.save(trainer)
+        if asked:
+            raise StoppedError(self.ending.signal or signal.SIGTERM)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stops_early = trainer.should_stop
+        self.ending.waits = False
+        if trainer.global_step > self._saved_at_step:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Keeps the present state; all ranks have to come here. Raises OSError where the disk has no room."""
+        step, partial = trainer.global_step, self.folder / "none"
+        self._of_ranks = _of_all_ranks(trainer)
+        if trainer.is_global_zero:
+            partial = partial_folder(self.folder, step)
+        partial = Path(trainer.strategy.broadcast(str(partial)))
+        try:
+            trainer.save_checkpoint(partial / STATE, weights_only=False)
+            on_rank_zero(self._finish)(trainer, partial, step)
+        except (OSError, RuntimeError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not _is_full(error, self.folder):
+                raise
+            raise OSError(
+                f"the disk must have room for a checkpoint, got none at step {step} in {self.folder}; checkpoints "
+                "before it are whole: with more room, the same command with resume=RUN_FOLDER goes on from there"
+            ) from error
+        self._saved_at_step, self._saved_at_second = step, time.monotonic()
+
+    def _finish(self, trainer: Trainer, partial: Path, step: int) -> None:
+        keeper = trainer.checkpoint_callback
+        best = Path(keeper.best_model_path) if isinstance(keeper, ModelCheckpoint) else Path()
+        if best.is_file():
+            os.link(best, partial / best.name)
+        seal(partial, step=step, facts=self.facts())
+
+    def _agreed(self, trainer: Trainer) -> tuple[bool, bool]:
+        """Tells whether a checkpoint is due by rank 0's clock, and whether any rank was asked to end."""
+        minutes = (time.monotonic() - self._saved_at_second) / 60
+        due = self.every_minutes is not None and minutes >= self.every_minutes and trainer.is_global_zero
+        told = torch.tensor([float(due), float(self.ending.signal is not None)])
+        if trainer.world_size > 1:
+            told = trainer.strategy.reduce(told.to(trainer.strategy.root_device), reduce_op="sum")
+        by_steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
+        return by_steps or bool(told[0] > 0), bool(told[1] > 0)
+
+
+def restore_best(checkpoint: Checkpoint) -> None:
+    """Puts the best weights of a checkpoint back where select=best had them, whatever was kept since."""
+    checkpoints = checkpoint.folder.parent
+    for newer in checkpoints.glob(f"{BEST}*.ckpt"):
+        newer.unlink()
+    for best in checkpoint.folder.glob(f"{BEST}*.ckpt"):
+        os.link(best, checkpoints / best.name)
+
+
+def _of_all_ranks(trainer: Trainer) -> list[RandomNumbers]:
+    own = random_numbers()
+    if trainer.world_size == 1:
+        return [own]
+    states: list[RandomNumbers] = [{} for _ in range(trainer.world_size)]
+    torch.distributed.all_gather_object(states, own)
+    return states
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Tells whether a write failed for lack of room: torch's writer raises a RuntimeError without a number."""
+    return getattr(error, "errno", None) == 28 or (
+        isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
+    )

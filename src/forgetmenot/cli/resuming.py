@@ -1,0 +1,152 @@
+"""A run that goes on where it ended: its last whole checkpoint, what must not have changed since, and its record."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from forgetmenot.base_scores import weights_of
+from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole
+from forgetmenot.cli.setup import Setup
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.resume import settings_of_run
+from forgetmenot.config.words import names
+from forgetmenot.data.examples import TaskExamples
+from forgetmenot.datamodule import AdaptationData
+from forgetmenot.loggers import METRICS
+from forgetmenot.record import on_rank_zero
+from forgetmenot.result import FILE_NAME, RunResult
+
+
+def go_on(
+    config: DictConfig, folder: Path, *, words: list[str], console: Console
+) -> tuple[DictConfig, Checkpoint | None]:
+    """Returns the settings of a run that goes on, its own with `words` on top, and its checkpoint where one is whole.
+
+    One that begins has those of `config`, and none. Raises ConfigError where the run in `folder` is complete, or
+    something is set that has to be as it was.
+    """
+    if config.get("resume") is None:
+        return config, None
+    if (folder / FILE_NAME).is_file() and RunResult.read(folder).status == "complete":
+        raise ConfigError(
+            f"resume must be a run that has not come to its end, got {folder}, which is complete; model.path={folder} "
+            "starts from what it learned"
+        )
+    return settings_of_run(config, folder, words=words), _last_checkpoint(folder, console=console)
+
+
+def _last_checkpoint(folder: Path, *, console: Console) -> Checkpoint | None:
+    """Returns the newest checkpoint that is whole; tells of it, and of what is damaged."""
+    last, damaged = newest_whole(folder / CHECKPOINTS)
+    say = on_rank_zero(console.print)
+    for sentence in damaged:
+        say(f"A checkpoint is damaged and left out: {sentence}.", soft_wrap=True, markup=False, highlight=False)
+    where = "at its beginning, since no checkpoint of it is whole" if last is None else f"after step {last.step}"
+    say(f"The run goes on {where}.", highlight=False)
+    return last
+
+
+def as_it_was_cut(setup: Setup, last: Checkpoint | None, *, words: Sequence[str]) -> Setup:
+    """Returns the setup with micro-batches as at the checkpoint, which a lack of memory may have made smaller."""
+    if last is None or "micro_batch_tokens" in {names(word) for word in words}:
+        return setup
+    tokens = last.facts["micro_batch_tokens"]
+    assert isinstance(tokens, int), "as told_at_checkpoints wrote it"
+    return replace(setup, micro_batch_tokens=tokens)
+
+
+def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, result: RunResult) -> None:
+    """Cuts the record back to the checkpoint; raises ConfigError where models or data are not what they were."""
+    if last is not None:
+        _check_content(last.facts, setup)
+        overrides, started = last.facts["overrides"], last.facts["started"]
+        assert isinstance(overrides, list) and isinstance(started, str), "as told_at_checkpoints wrote them"
+        result.overrides, result.started = overrides, started
+    on_rank_zero(_cut)(folder / METRICS, 0 if last is None else last.facts["metrics_bytes"])
+
+
+def told_at_checkpoints(
+    setup: Setup, data: AdaptationData, *, result: RunResult, folder: Path, last: Checkpoint | None
+) -> Callable[[], Facts]:
+    """Returns what tells a checkpoint of its run."""
+    began, earlier = time.monotonic(), seconds_before(last)
+    content: dict[str, str] = {}
+
+    def facts() -> Facts:
+        content.update(content or _content(setup))  # once: files are large
+        metrics = folder / METRICS
+        return {
+            "overrides": result.overrides,
+            "started": result.started,
+            "seconds": earlier + time.monotonic() - began,
+            "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
+            "micro_batch_tokens": data.plan.micro_batch_tokens,
+            "content": content,
+        }
+
+    return facts
+
+
+def seconds_before(last: Checkpoint | None) -> float:
+    """Returns how long the run had taken at its checkpoint; 0 for one that begins."""
+    seconds = 0.0 if last is None else last.facts["seconds"]
+    assert isinstance(seconds, float), "as told_at_checkpoints wrote it"
+    return seconds
+
+
+def _cut(file: Path, size: object) -> None:
+    assert isinstance(size, int), "as told_at_checkpoints wrote it"
+    if file.exists():
+        with file.open("r+b") as stream:
+            stream.truncate(size)
+
+
+def _check_content(facts: Facts, setup: Setup) -> None:
+    was, now = facts["content"], _content(setup)
+    assert isinstance(was, dict), "as told_at_checkpoints wrote it"
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            raise ConfigError(
+                f"{key} must hold what it held when the run began, with the checksum {was.get(key)}, got "
+                f"{now.get(key)}; put that back, or start a new run"
+            )
+
+
+def _content(setup: Setup) -> dict[str, str]:
+    """Returns checksums of what a run reads: the base's files, and each data set's examples."""
+    read = {"model.path": _of_model(setup)}
+    for role, each in (("data", setup.targets), ("data.retained", setup.retained)):
+        read |= {f"{role}.path of {data.task.name}": _of_examples(data) for data in each}
+    return read
+
+
+def _of_model(setup: Setup) -> str:
+    folder = Path(setup.model.path).expanduser()
+    if setup.model.weights == "random" or not folder.is_dir():
+        return _digest([str(weights_of(setup.model, setup.model_config, seed=setup.settings.seed)).encode()])
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", ".bin", ".json", ".model")]
+    return _digest(part for file in files for part in (file.name.encode(), _sum(file)))
+
+
+def _of_examples(data: TaskExamples) -> str:
+    splits = (data.train, data.validation, data.test)
+    texts = [[[e.prompt, e.completion, list(e.references)] for e in split] for split in splits]
+    return _digest([json.dumps(texts).encode()])
+
+
+def _sum(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]

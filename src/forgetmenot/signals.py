@@ -1,0 +1,56 @@
+"""The signals that ask a run to end: training saves first, and the exit code says which one came.
+
+SIGINT is Ctrl-C, SIGTERM what a cluster sends before it takes a node away, SIGUSR1 what a job may ask it to send
+earlier. A second one ends the run at once.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StoppedError(Exception):
+    """A run was asked to end, and has saved; Lightning would answer KeyboardInterrupt with an exit of its own."""
+
+
+@dataclass(kw_only=True)
+class Ending:
+    """Which signal has asked the run to end, and whether it `waits` for the end of a step first."""
+
+    signal: int | None = None
+    waits: bool = False
+
+    def listen(self) -> None:
+        """Answers the signals from now on; Lightning puts handlers of its own in their place for each entry point."""
+        for number in _ASKING:
+            signal.signal(number, self._answer)
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        again, self.signal = self.signal is not None, number
+        if not self.waits or again:
+            raise KeyboardInterrupt(number)
+        print("saving after this step, then ending; once more ends at once", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[Ending]:
+    """Lets the signals that ask a run to end raise KeyboardInterrupt with their number, while the block runs."""
+    before = {number: signal.getsignal(number) for number in _ASKING}
+    ending = Ending()
+    ending.listen()
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """Returns 128 and the signal's number, as shells tell of it; Ctrl-C's is 130."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else signal.SIGINT
+    return 128 + int(number)

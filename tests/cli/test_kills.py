@@ -1,0 +1,151 @@
+"""Runs that are killed, at any moment, on one and two ranks, or whose disk is full, lose nothing.
+
+FORGETMENOT_KILLS=20 kills as many times; three by default.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import finish, read_lines, read_result
+
+pytestmark = pytest.mark.slow
+
+SHIM = Path(__file__).resolve().parents[2] / "train.py"
+KILLS = int(os.environ.get("FORGETMENOT_KILLS", "3"))
+WORDS = ("method=lora", "method.dropout=0.2", "batch_size=2", "epochs=12", "checkpoint_steps=1")
+STEPS = 96
+TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+
+
+def started(place: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SHIM), *words], cwd=place, start_new_session=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def kill_after_lines(process: subprocess.Popen[str], metrics: Path, number: int, *, seconds: float) -> None:
+    """Kills a run with its ranks some time after so many steps were logged."""
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= number):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.005)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    assert read_result(run)["status"] == "complete"
+    first, second = weights(run), weights(whole)
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert read_lines(run / "metrics.jsonl")[:-1] == read_lines(whole / "metrics.jsonl")[:-1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_arguments: list[str]) -> Path:
+    """The folder of a run that nothing ended."""
+    done = finish([*tiny_arguments, *WORDS], tmp_path_factory.mktemp("whole"))
+    assert done.code == 0, done.stderr
+    return done.folder
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_a_run_that_was_killed_at_a_random_moment_goes_on_to_the_same_weights(
+    tmp_path: Path, tiny_arguments: list[str], whole: Path, kill: int
+) -> None:
+    draw = random.Random(kill)
+    process = started(tmp_path, *tiny_arguments, *WORDS, "hydra.run.dir=run")
+    kill_after_lines(
+        process, tmp_path / "run" / "metrics.jsonl", draw.randrange(1, STEPS), seconds=draw.uniform(0, 0.1)
+    )
+
+    done = finish(["resume=run"], tmp_path)
+
+    assert done.code == 0, done.stderr
+    assert_same(tmp_path / "run", whole)
+
+
+def test_two_ranks_that_were_killed_go_on_to_the_weights_of_two_that_were_not(
+    tmp_path: Path, tiny_arguments: list[str]
+) -> None:
+    words = [*tiny_arguments, *WORDS, *TWO_RANKS, "micro_batch_tokens=64"]
+    process = started(tmp_path, *words, "hydra.run.dir=whole")
+    assert process.wait(timeout=300) == 0, process.communicate()[0]
+    process = started(tmp_path, *words, "hydra.run.dir=run")
+    kill_after_lines(process, tmp_path / "run" / "metrics.jsonl", 40, seconds=0)
+
+    process = started(tmp_path, "resume=run")
+    output, _ = process.communicate(timeout=300)
+
+    assert process.returncode == 0, output
+    assert "The run goes on after step" in output
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_two_ranks_of_which_one_is_asked_to_end_save_together(tmp_path: Path, tiny_arguments: list[str]) -> None:
+    words = [*tiny_arguments, *WORDS, *TWO_RANKS, "checkpoint_steps=null", "epochs=100000", "hydra.run.dir=run"]
+    process = started(tmp_path, *words)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 5) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGUSR1, output
+    assert "Traceback" not in output
+    assert read_result(tmp_path / "run")["status"] == "interrupted"
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert f'"step": {int(checkpoint.name[5:])}' in metrics.read_text().splitlines()[-1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A folder on a file system of one megabyte, where this machine lets us make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False)
+    if made.returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence_and_its_checkpoints_whole(
+    small_disk: Path, tmp_path: Path, tiny_arguments: list[str], whole: Path
+) -> None:
+    run = small_disk / "run"
+    process = started(tmp_path, *tiny_arguments, *WORDS, f"hydra.run.dir={run}")
+    deadline = time.monotonic() + 240
+    while not list(run.glob("checkpoints/step-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    filling = small_disk / "filling"
+    with filling.open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(bytes(4096))
+        except OSError:
+            pass
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in output
+    assert "error: the disk must have room" in output, output
+
+    filling.unlink()
+    done = finish([f"resume={run}"], tmp_path)
+
+    assert done.code == 0, done.stderr
+    assert "The run goes on after step" in done.stdout
+    assert_same(run, whole)

@@ -1,0 +1,178 @@
+"""A run that was ended goes on, and comes to the very weights of one that was not."""
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from tiny_runs import Finished, Train, finish, read_lines, read_result
+
+from forgetmenot.module import AdaptationModule
+
+LORA = ("method=lora", "method.dropout=0.2")
+RECIPES = {
+    "lora": LORA,
+    "lora held by ewc and kl": (*LORA, "regularizer=[ewc,kl]"),
+    "full, the best weights": ("method=full", "select=best", "+trainer.val_check_interval=2"),
+    "prompt in steps of like lengths": ("method=prompt", "group_by_length=true"),
+    "replay": (*LORA, "replay=mixed", "replay.share=0.5"),
+}
+STEPS = ("batch_size=2", "epochs=2", "checkpoint_steps=3")  # 16 steps
+
+
+def end_before_step(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Sends the signal as training step `step` begins, so that the run ends after it."""
+    original = AdaptationModule.training_step
+
+    def stepping(self: AdaptationModule, batch: object, index: int) -> None:
+        if self.global_step == step:
+            os.kill(os.getpid(), number)
+        original(self, batch, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AdaptationModule, "training_step", stepping)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = folder.glob("*/*model.safetensors")
+    return load_file(file)
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    """The two have learned the same, bit by bit, and have each step once on record."""
+    first, second = weights(run), weights(whole)
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    *steps, end = read_lines(run / "metrics.jsonl")
+    *expected, end_of_whole = read_lines(whole / "metrics.jsonl")
+    assert steps == expected
+    assert {k: v for k, v in end.items() if "cost/" not in k} == {
+        k: v for k, v in end_of_whole.items() if "cost/" not in k
+    }
+    result, of_whole = read_result(run), read_result(whole)
+    for key in ("tasks", "gain", "forgetting", "drift", "data", "method", "objective", "overrides", "seed", "model"):
+        assert result[key] == of_whole[key], key
+    assert result["cost"]["train_tokens"] == of_whole["cost"]["train_tokens"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("step", [4, 8])
+def test_a_run_that_was_ended_by_a_signal_goes_on_to_the_same_weights(
+    train: Train, user_conf: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, step: int
+) -> None:
+    words, options = [*RECIPES[recipe], *STEPS, "data.retained=[kept]"], ["--config-dir", str(user_conf)]
+    whole = train(*words, options=options)
+    assert whole.code == 0, whole.stderr
+    with monkeypatch.context() as patched:
+        end_before_step(patched, step)
+        ended = train(*words, options=options)
+    folder = ended.folders[-1]
+    assert (ended.code, read_result(folder)["status"]) == (143, "interrupted")
+    assert (folder / "checkpoints" / f"step-{step + 1:08}").is_dir()
+
+    done = finish([f"resume={folder}"], ended.place)
+
+    assert done.code == 0, done.stderr
+    assert f"The run goes on after step {step + 1}." in done.stdout
+    assert_same(folder, whole.folders[0])
+    assert not list(folder.glob("checkpoints/step-*"))
+
+
+def killed(train: Train, monkeypatch: pytest.MonkeyPatch, *words: str) -> Finished:
+    """A run that a fault ended in its eighth step: its last checkpoint is of step 6."""
+
+    def fault(self: AdaptationModule, batch: object, index: int) -> None:
+        if self.global_step == 7:
+            raise ValueError("a fault must be told, got one")
+        original(self, batch, index)  # type: ignore[arg-type]
+
+    original = AdaptationModule.training_step
+    with monkeypatch.context() as patched:
+        patched.setattr(AdaptationModule, "training_step", fault)
+        return train(*LORA, *STEPS, *words)
+
+
+def test_what_was_logged_after_the_checkpoint_is_cut_and_a_damaged_one_is_left_out(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(*LORA, *STEPS)
+    failed = killed(train, monkeypatch)
+    folder = failed.folders[-1]
+    assert read_result(folder)["status"] == "failed"
+    (folder / "checkpoints" / "step-00000006" / "state.ckpt").write_bytes(b"cut short")
+
+    done = finish([f"resume={folder}"], failed.place)
+
+    assert done.code == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert "A checkpoint is damaged and left out:" in told and "The run goes on after step 3." in told
+    assert_same(folder, whole.folders[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("seed=1",), "seed must be 0, as in the run that is resumed, got 1"),
+        (("method.rank=2",), "method.rank must be 8, as in the run that is resumed, got 2"),
+        (("method=full",), "method.name must be lora, as in the run that is resumed, got full"),
+    ],
+)
+def test_a_run_goes_on_with_the_settings_that_it_began_with(
+    train: Train, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], sentence: str
+) -> None:
+    failed = killed(train, monkeypatch)
+    before = read_result(failed.folder)
+    refused = finish([f"resume={failed.folder}", *words], failed.place)
+    assert refused.code == 1 and refused.sentence.startswith(f"error: {sentence}")
+    assert read_result(failed.folder) == before, "its record stays as it was"
+
+
+def test_a_run_may_go_on_for_longer_on_other_hardware(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = killed(train, monkeypatch)
+    done = finish([f"resume={failed.folder}", "epochs=3", "trainer=cpu", "micro_batch_tokens=64"], failed.place)
+    assert done.code == 0, done.stderr
+    assert [line["step"] for line in read_lines(failed.folder / "metrics.jsonl")][-1] == 24
+    assert OmegaConf.load(failed.folder / "config.yaml").micro_batch_tokens == 64
+
+
+def test_data_that_has_changed_under_the_same_path_is_noticed(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed = killed(train, monkeypatch)
+    config = OmegaConf.load(failed.folder / "config.yaml")
+    text = (Path(config.data.path) / "test.jsonl").read_text()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in Path(config.data.path).iterdir():
+        (moved / file.name).write_text(file.read_text())
+    config.data.path = str(moved)
+    OmegaConf.save(config, failed.folder / "config.yaml")
+    (moved / "test.jsonl").write_text(text.replace("fun", "fan"))
+    assert text.count("fun")
+
+    refused = finish([f"resume={failed.folder}"], failed.place)
+
+    assert refused.code == 1
+    assert refused.sentence.startswith("error: data.path of mood must hold what it held when the run began")
+    assert read_result(failed.folder)["status"] == "failed"
+
+
+def test_a_run_that_is_complete_is_not_run_again(train: Train) -> None:
+    done = train("max_steps=1")
+    refused = finish([f"resume={done.folder}"], done.place)
+    assert refused.code == 1
+    assert refused.sentence.startswith("error: resume must be a run that has not come to its end, got ")
+
+
+def test_a_run_without_a_checkpoint_begins_anew_in_its_folder(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(*LORA, *STEPS)
+    failed = killed(train, monkeypatch, "checkpoint_steps=null")
+    folder = failed.folders[-1]
+    done = finish([f"resume={folder}"], failed.place)
+    assert done.code == 0, done.stderr
+    assert "at its beginning" in " ".join(done.stdout.split())
+    assert all(torch.equal(weight, weights(whole.folders[0])[name]) for name, weight in weights(folder).items())
+    steps = [line["step"] for line in read_lines(folder / "metrics.jsonl")]
+    assert steps == sorted(set(steps)) or steps[-1] == steps[-2]

@@ -1,0 +1,33 @@
+"""Signals that ask a run to end: at once, or after a step where it is training."""
+
+import os
+import signal
+
+import pytest
+
+from forgetmenot.signals import ending_on_signals, exit_code
+
+ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_a_signal_ends_at_once_with_its_own_exit_code_and_handlers_are_as_before(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in ASKING]
+    with pytest.raises(KeyboardInterrupt) as raised, ending_on_signals():
+        os.kill(os.getpid(), number)
+    assert exit_code(raised.value) == 128 + number
+    assert [signal.getsignal(each) for each in ASKING] == before
+
+
+def test_a_run_that_waits_for_its_step_is_ended_by_the_second_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt) as raised, ending_on_signals() as ending:
+        ending.waits = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ending.signal == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+    assert exit_code(raised.value) == 130
+    assert capsys.readouterr().err == "saving after this step, then ending; once more ends at once\n"
+
+
+def test_ctrl_c_without_a_number_is_130() -> None:
+    assert exit_code(KeyboardInterrupt()) == 130

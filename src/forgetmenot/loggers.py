@@ -143,6 +143,7 @@ def close_wandb(loggers: Sequence[Logger]) -> str | None:
 def quiet_libraries() -> None:
     """Sends what libraries have to say to run.log, so that the terminal is for the run."""
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # on a full disk, a line that finds no room is no error of its own
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers", "datasets"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

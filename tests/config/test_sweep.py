@@ -169,6 +169,15 @@ def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str
     assert "must be the sweep that this command started, got 0_full_sentiment for" in capsys.readouterr().err
 
 
+def test_a_sweep_can_still_be_resumed_after_another_command_was_refused_in_its_folder() -> None:
+    folders = sweep("seed=1,2,3", code=1, seed_1="fail")
+    place = folders[0].parent
+    sweep("seed=1,2,3", "method=full", f"resume={place}", code=1)
+    assert sorted(place.glob("*_*")) == folders, "nothing is left of what was refused"
+    sweep("seed=1,2,3", f"resume={place}")
+    assert started() == ["1", "2", "3", "1"] and statuses(folders) == ["complete"] * 3
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

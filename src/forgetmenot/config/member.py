@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from forgetmenot.checkpoint import CHECKPOINTS, newest_whole
 from forgetmenot.config.child import run_child
 from forgetmenot.config.errors import ConfigError
-from forgetmenot.config.resume import check_member, keep_aside
+from forgetmenot.config.resume import check_member, keep_aside, remove_unused
 from forgetmenot.config.share import cores, place_among, share
 from forgetmenot.config.sweep import Sweep
 from forgetmenot.config.words import names, quoted
@@ -85,6 +85,7 @@ def run_member(sweep: Sweep, config: DictConfig) -> float | None:
     member = Member.of(config)
     sweep.notes.mkdir(exist_ok=True)
     if sweep.stopped:
+        remove_unused(member.folder)
         return None
     try:
         result = _completed_before(member, sweep)
@@ -92,6 +93,7 @@ def run_member(sweep: Sweep, config: DictConfig) -> float | None:
             result = _run(replace(member, goes_on=_has_checkpoint(member)), sweep)
     except (ValueError, OSError):
         sweep.note(member.folder, "not started")
+        remove_unused(member.folder)
         raise
     sweep.note(member.folder, result.status)
     return result.objective["value"] if result.status == "complete" and result.objective else None

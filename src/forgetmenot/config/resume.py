@@ -1,5 +1,6 @@
 """A run or a member of a sweep goes on where it ended: what must be as it was, and what is kept aside."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def check_member(config: DictConfig, folder: Path, *, number: int, place: Path) 
     """Raises ConfigError where `folder` is not that of this member in the sweep that is resumed from `place`."""
     if folder.parent.resolve() != (place / config.resume).resolve():
         raise ConfigError(f"hydra.sweep.dir must be left to resume={config.resume}, got {folder.parent}")
-    others = [path.name for path in folder.parent.glob(f"{number}_*") if path.name != folder.name]
+    others = [path.name for path in folder.parent.glob(f"{number}_*") if path.name != folder.name and _written(path)]
     if folder.name.startswith(f"{number}_") and others:
         raise ConfigError(
             f"resume must be the sweep that this command started, got {folder.name} for its member {others[0]}"
@@ -80,8 +81,7 @@ def _check_same(was: DictConfig, now: DictConfig, *, may_differ: Sequence[str], 
 
 def keep_aside(folder: Path) -> None:
     """Moves what an earlier attempt wrote below `earlier_attempts`, where it counts as no run."""
-    found = [path for path in folder.iterdir() if path.name not in (LOCK, EARLIER_ATTEMPTS)]
-    left = [path for path in found if path.is_dir() or path.stat().st_size > 0]  # Hydra has opened an empty log
+    left = [path for path in _written(folder) if path.name not in (LOCK, EARLIER_ATTEMPTS)]
     if not left:
         return
     number = len(list((folder / EARLIER_ATTEMPTS).glob("*")))
@@ -89,6 +89,17 @@ def keep_aside(folder: Path) -> None:
     aside.mkdir(parents=True)
     for path in left:
         path.rename(aside / path.name)
+
+
+def remove_unused(folder: Path) -> None:
+    """Removes the folder that Hydra made for a member, where none was started in it: it would be found as another's."""
+    if not _written(folder):
+        shutil.rmtree(folder)
+
+
+def _written(folder: Path) -> list[Path]:
+    """Returns what lies in a folder, but for the empty log that Hydra opens there."""
+    return [path for path in folder.iterdir() if path.name == LOCK or path.is_dir() or path.stat().st_size > 0]
 
 
 def _flat(node: object, key: str = "", *, may_differ: Sequence[str]) -> Iterator[tuple[str, object]]:

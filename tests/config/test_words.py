@@ -25,6 +25,12 @@ def test_options_stand_before_settings_with_their_values() -> None:
     assert parted(words) == (["-m", "--config-dir", "own"], ["seed=1", "method=lora"])
 
 
+def test_an_option_by_its_beginning_is_the_option() -> None:
+    words = ["--multi", "seed=1", "--config-d", "own", "--config-n=mine", "--config", "--nothing"]
+    options = ["--multirun", "--config-dir", "own", "--config-name=mine", "--config", "--nothing"]
+    assert parted(words) == (options, ["seed=1"])
+
+
 @pytest.mark.parametrize(
     ("words", "value"),
     [

@@ -8,6 +8,12 @@ _WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --info -i --experimental-rerun".split()
 )
 
+_LONG_OPTIONS = (
+    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
+    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
+)  # fmt: skip
+"""Hydra's, which argparse also takes by any beginning that names one alone."""
+
 
 def quoted(word: str, *, key: str) -> str:
     """Returns `key=TEXT` so that Hydra takes TEXT as it is, whatever stands in it; any other word unchanged."""
@@ -19,14 +25,22 @@ def quoted(word: str, *, key: str) -> str:
 
 
 def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the options with their values, and the settings: argparse takes options in front alone."""
+    """Returns the options, written out, with their values, and the settings: argparse takes options in front alone."""
     options: list[str] = []
     settings: list[str] = []
     takes_next = False
-    for word in arguments:
+    for given in arguments:
+        word = given if takes_next else _written_out(given)
         (options if takes_next or word.startswith("-") else settings).append(word)
         takes_next = word in _WITH_VALUE
     return options, settings
+
+
+def _written_out(word: str) -> str:
+    """Returns `--multirun` for `--multi`, and any word that is no beginning of one long option unchanged."""
+    name, equals, value = word.partition("=")
+    meant = [option for option in _LONG_OPTIONS if option.startswith(name)]
+    return f"{meant[0]}{equals}{value}" if name.startswith("--") and len(meant) == 1 else word
 
 
 def value_of(key: str, arguments: Sequence[str]) -> str | None:

@@ -1,5 +1,6 @@
 """Hydra's errors as one sentence, and "did you mean"."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, did_you_mean, hydra_sentence
+from forgetmenot.config.paths import conf_folder, register_resolvers
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,22 @@ def test_a_wrong_key_lists_what_there_is(conf: Path) -> None:
 def test_a_wrong_root_key_is_told_as_a_key_of_the_run(conf: Path) -> None:
     sentence = _sentence(conf, "wieght=1")
     assert sentence.startswith("wieght must be a key of the run (") and sentence.endswith("did you mean weight?")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("resume=all", r"resume must be a key of the run \([\w, ]+\), got resume"),
+        ("hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs must be set together with hydra/launcher=joblib, got .*"),
+    ],
+)
+def test_a_key_that_another_command_or_launcher_has_is_told_without_a_choice_of_ours(
+    override: str, sentence: str
+) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"), pytest.raises(HYDRA_ERRORS) as error:
+        compose("evaluate", overrides=["run=mine", override], return_hydra_config=True)
+    assert re.fullmatch(sentence, hydra_sentence(error.value))
 
 
 @pytest.mark.parametrize("override", ["food.colour={a} b", "food.colour='red", "food.colour"])

@@ -72,6 +72,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     where, _, word = key.rpartition(".")
     if where == "trainer" and word in TRAINER_KEYS_OF_OURS:
         return f"{key} must be set by {TRAINER_KEYS_OF_OURS[word]}, got {key}"
+    if where == "hydra.launcher":
+        return f"{key} must be set together with hydra/launcher=joblib, got a launcher without {word}"
     known = [str(name) for name in error.parent_node] if isinstance(error.parent_node, DictConfig) else []
     if not where and choices(key):
         return f"{key} must be chosen before it is set, as {key}=[{'|'.join(choices(key))}], got none that was"
@@ -103,7 +105,8 @@ def _holds(config: object, group: str, key: str) -> bool:
 
 def _other_choice(group: str, key: str) -> str:
     """Returns "; GROUP=X has it" where other choices of a group set the key, or nothing."""
-    files = {name: OmegaConf.load(conf_folder() / group / f"{name}.yaml") for name in choices(group)}
+    names = choices(group) if group else []  # what lies beside the groups is a command's
+    files = {name: OmegaConf.load(conf_folder() / group / f"{name}.yaml") for name in names}
     having = [f"{group}={name}" for name, settings in files.items() if key in settings]
     return f"; {' or '.join(having)} has it" if having else ""
 

@@ -101,6 +101,13 @@ def test_a_member_that_fails_or_is_killed_is_recorded_and_stops_nothing(capsys: 
     )
 
 
+def test_a_sweep_of_evaluations_is_not_told_of_resuming_which_they_lack(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("actions.json").write_text('{"1": "die"}')
+    with pytest.raises(SystemExit):
+        run_app(_in_this_process, config_name="evaluate", arguments=["-m", "run=mine", "seed=1"])
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of the members are complete"
+
+
 def test_a_resumed_sweep_runs_only_what_is_not_complete(capsys: pytest.CaptureFixture[str]) -> None:
     first = sweep("seed=1,2,3", code=1, seed_1="die", seed_2="fail")
     place, untouched = first[0].parent, (first[2] / "result.json").stat().st_mtime_ns

@@ -116,7 +116,8 @@ def _end(sweep: Sweep, after_sweep: Callable[[Path], None]) -> int:
     if len(complete) == len(ended) and not sweep.stopped:
         return 0
     if not sweep.refused:
-        print(f"{len(complete)} of the members are complete; the same command with resume={folder} runs the others")
+        way_on = f"; the same command with resume={folder} runs the others" if sweep.can_go_on else ""
+        print(f"{len(complete)} of the members are complete{way_on}")
     return 130 if sweep.interrupted else 1
 
 

@@ -22,6 +22,7 @@ from forgetmenot.config.words import parted, value_of
 
 _ENDED = "members.jsonl"
 _LOG = "run.log"  # which every run starts with
+_RESUMABLE = ("train",)
 _STOP = "stop"
 _REFUSED = "refused"
 
@@ -55,6 +56,11 @@ class Sweep:
     def refuse(self) -> None:
         """Has no other member started, since this is not the sweep that it is told to be."""
         (self.notes / _REFUSED).touch()
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether its command has the setting `resume`."""
+        return self.command in _RESUMABLE
 
     @property
     def interrupted(self) -> bool:

@@ -123,12 +123,6 @@ def log_outcome(
                 logger.log_table(f"predictions/{name}", columns=["prompt", "references", "before", "after"], data=rows)
 
 
-def leave_wandb() -> None:
-    """Ends a W&B run that a failed member of a sweep left open, so that the next member gets its own."""
-    if wandb.run is not None:
-        wandb.run.finish()
-
-
 def close_wandb(loggers: Sequence[Logger]) -> str | None:
     """Ends the W&B run; returns the command that uploads it where it was kept offline."""
     line = None

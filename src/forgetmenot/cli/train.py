@@ -17,26 +17,13 @@ from forgetmenot.cli.fitting import fit
 from forgetmenot.cli.objective import objective_section
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import drawn_shots, encode_shown, prompt
-from forgetmenot.cli.resuming import (
-    as_it_was_cut,
-    go_on,
-    restore_record,
-    seconds_before,
-)
+from forgetmenot.cli.resuming import as_it_was_cut, go_on, restore_record, seconds_before
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.trainable import check_trainable
 from forgetmenot.cli.wiring import answers_of, encode, score_base
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
-from forgetmenot.loggers import (
-    METRICS,
-    JsonlLogger,
-    close_wandb,
-    leave_wandb,
-    log_outcome,
-    open_logger,
-    quiet_libraries,
-)
+from forgetmenot.loggers import METRICS, JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
 from forgetmenot.outcome import data_section, metrics, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
 from forgetmenot.report.table import print_result
@@ -99,7 +86,6 @@ def run(config: DictConfig) -> float | None:
 
 def _loggers(setup: Setup, folder: Path) -> list[Logger]:
     """Returns metrics.jsonl's logger always, and the one that was chosen."""
-    leave_wandb()
     own = JsonlLogger(folder / METRICS)
     chosen = None if setup.make_logger is None else open_logger(setup.make_logger, folder)
     return [own] if chosen is None else [own, chosen]

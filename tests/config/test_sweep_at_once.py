@@ -56,6 +56,14 @@ def test_members_share_the_cores_and_the_sweep_holds_no_torch(tmp_path: Path) ->
     assert threads == {str(max(1, cores() // 2))}
 
 
+def test_fewer_members_than_were_allowed_at_once_share_the_machine_among_themselves(tmp_path: Path) -> None:
+    process = start(tmp_path, "hydra.launcher.n_jobs=64", "seed=1")
+    _, errors = process.communicate(timeout=300)
+    assert "Traceback" not in errors, errors
+    (folder,) = (tmp_path / "all").glob("*_*")
+    assert json.loads((folder / "environment.json").read_text())["OMP_NUM_THREADS"] is None, "one has all of it"
+
+
 @pytest.mark.parametrize("whole_group", [False, True], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_reaches_both_members_once_and_no_other_is_started(tmp_path: Path, whole_group: bool) -> None:
     (tmp_path / "actions.json").write_text(json.dumps({"1": "wait", "2": "wait"}))

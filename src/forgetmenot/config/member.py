@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from forgetmenot.checkpoint import CHECKPOINTS, newest_whole
 from forgetmenot.config.child import run_child
+from forgetmenot.config.count import members_at_a_time
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.resume import check_member, keep_aside, remove_unused
 from forgetmenot.config.share import cores, place_among, share
@@ -58,7 +59,7 @@ class Member:
             settings=tuple(word for word in hydra.overrides.task if names(word) != "resume"),
             hydra_settings=tuple(word for word in hydra.overrides.hydra if not _is_of_sweep(word)),
             place=Path(hydra.runtime.cwd),
-            at_once=_at_once(hydra),
+            at_once=_at_once(hydra, sweep=Path(hydra.runtime.output_dir).parent),
         )
 
     def __str__(self) -> str:
@@ -198,7 +199,10 @@ def _is_of_sweep(word: str) -> bool:
     return any(key == part or key.startswith((f"{part}.", f"{part}/")) for part in _OF_SWEEP)
 
 
-def _at_once(hydra: HydraConf) -> int:
-    """Returns how many members the launcher runs beside each other; below 0 it counts from the number of cores."""
+def _at_once(hydra: HydraConf, *, sweep: Path) -> int:
+    """Returns how many members run beside each other: what the launcher takes, or all where there are fewer."""
     number = int(hydra.launcher.get("n_jobs") or 1)
-    return number if number > 0 else max(1, cores() + 1 + number)
+    if number == 1:
+        return 1
+    jobs = number if number > 0 else max(1, cores() + 1 + number)  # below 0 it counts from the number of cores
+    return min(jobs, members_at_a_time(hydra, sweep=sweep) or jobs)

@@ -1,0 +1,39 @@
+"""How many members a sweeper hands to its launcher at a time: neither tells them, the words of the sweep do."""
+
+from math import prod
+from pathlib import Path
+
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from omegaconf import OmegaConf
+
+_ASKED = "multirun.yaml"
+"""Where Hydra's own sweeper keeps what it was asked for, before it starts members."""
+
+
+def members_at_a_time(hydra: HydraConf, *, sweep: Path) -> int | None:
+    """Returns how many members of the sweep in that folder there can be beside each other; None where none can tell.
+
+    Optuna proposes as many as its `n_jobs`; Hydra's own sweeper hands over all, or `max_batch_size` of them.
+    """
+    sweeper = hydra.sweeper
+    if "n_jobs" in sweeper:
+        return int(sweeper.n_jobs)
+    if not (sweep / _ASKED).is_file():
+        return None
+    asked = OmegaConf.load(sweep / _ASKED)
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    words = [*params, *map(str, OmegaConf.select(asked, "hydra.overrides.task"))]
+    counts = {word.get_key_element(): _values(word) for word in OverridesParser.create().parse_overrides(words)}
+    if None in counts.values():
+        return None
+    members = prod(count for count in counts.values() if count is not None)
+    return min(members, sweeper.get("max_batch_size") or members)
+
+
+def _values(word: Override) -> int | None:
+    """Returns how many values a word has; None where the files of a group say so."""
+    if not word.is_sweep_override():
+        return 1
+    return None if word.value_type is ValueType.GLOB_CHOICE_SWEEP else len(list(word.sweep_string_iterator()))

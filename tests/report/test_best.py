@@ -31,6 +31,12 @@ def test_the_highest_mean_over_seeds_is_best(tmp_path: Path) -> None:
     assert _said(tmp_path) == ["best by val.accuracy (highest): lora method.rank=4, 0.750 in the mean over seeds"]
 
 
+def test_groups_that_are_equally_good_are_all_told(tmp_path: Path) -> None:
+    for rank, value in ((2, 0.5), (4, 0.7), (8, 0.7)):
+        _write(tmp_path / str(rank), f"method.rank={rank}", value=value)
+    assert _said(tmp_path) == ["best by val.accuracy (highest): lora method.rank=4 and lora method.rank=8, 0.700"]
+
+
 def test_an_objective_that_falls_and_reads_the_test_split_says_so(tmp_path: Path) -> None:
     for rank, value in ((2, 0.1), (4, 0.2), (8, None)):
         _write(tmp_path / str(rank), f"method.rank={rank}", value=value, name="forgetting.mean", best="min")

@@ -10,7 +10,7 @@ _VALIDATION = "val."  # every other objective reads the test split
 
 
 def best_sentences(groups: Sequence[Group]) -> list[str]:
-    """Returns one sentence for each data set: which group is best, seeds in the mean, and by what.
+    """Returns one sentence for each data set: which groups are best, seeds in the mean, and by what.
 
     Groups that are judged by different objectives, or by none that is known, are not told apart.
     """
@@ -30,12 +30,12 @@ def _best(groups: Sequence[Group]) -> str | None:
     means = [(mean(values), group) for group in groups if (values := _values(known[id(group)]))]
     if not means:
         return None
-    pick = max if direction == "max" else min
-    value, group = pick(means, key=lambda pair: pair[0])
-    kind = "highest" if direction == "max" else "lowest"
-    several = " in the mean over seeds" if len(group.runs) > 1 else ""
+    pick, kind = (max, "highest") if direction == "max" else (min, "lowest")
+    value = pick(each for each, _ in means)
+    best = [group for each, group in means if each == value]
+    several = " in the mean over seeds" if any(len(group.runs) > 1 for group in best) else ""
     test = "" if name.startswith(_VALIDATION) else f"; {name} reads the test split, so its scores are no longer unseen"
-    return f"best by {name} ({kind}): {group.label}, {value:.3f}{several}{test}"
+    return f"best by {name} ({kind}): {' and '.join(group.label for group in best)}, {value:.3f}{several}{test}"
 
 
 def _objectives(group: Group) -> list[ObjectiveSection]:

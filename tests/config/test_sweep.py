@@ -176,6 +176,17 @@ def test_a_second_sweep_in_the_same_folder_is_told_of_resuming(capsys: pytest.Ca
     assert started() == ["1"] and "resume=FOLDER runs what that one is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("asking", ["-m", "--multi", "hydra.mode=MULTIRUN"])
+def test_a_command_that_leaves_no_record_is_no_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asking: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run_app(_in_this_process, config_name="ask", arguments=["run=a,b", "prompt=hello", asking])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == "error: ask must be asked for one at a time, got a sweep\n"
+    assert list(tmp_path.iterdir()) == [], "a question leaves nothing behind"
+
+
 def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:
     (folder,) = sweep("seed=1")
     sweep("seed=1,2", "method=full", f"resume={folder.parent}", code=1)

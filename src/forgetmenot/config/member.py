@@ -22,7 +22,6 @@ from forgetmenot.config.words import names, quoted
 from forgetmenot.folder_lock import only_writer
 from forgetmenot.result import FILE_NAME, RunResult
 
-_RUNS = ("train", "evaluate")  # the commands that leave a record
 _LAUNCHERS = ("basic", "joblib")
 _OF_SWEEP = (
     "hydra.mode", "hydra.run", "hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/launcher", "hydra/sweeper",
@@ -81,8 +80,7 @@ def run_member(sweep: Sweep, config: DictConfig) -> float | None:
 
     Raises ConfigError where it cannot be started.
     """
-    if sweep.command not in _RUNS:
-        raise ConfigError(f"{sweep.command} must be asked for one at a time, got a sweep")
+    sweep.check()
     member = Member.of(config)
     sweep.notes.mkdir(exist_ok=True)
     if sweep.stopped:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from forgetmenot.config.child import PROGRAM, own_environment
@@ -22,6 +23,7 @@ from forgetmenot.config.words import parted, value_of
 
 _ENDED = "members.jsonl"
 _LOG = "run.log"  # which every run starts with
+_RUNS = ("train", "evaluate")  # the commands that leave a record
 _RESUMABLE = ("train",)
 _STOP = "stop"
 _REFUSED = "refused"
@@ -45,6 +47,11 @@ class Sweep:
     notes: Path
     pid: int
     program: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raises ConfigError where its command leaves no record, so that nobody would know how members ended."""
+        if self.command not in _RUNS:
+            raise ConfigError(f"{self.command} must be asked for one at a time, got a sweep")
 
     def stop(self) -> bool:
         """Has members that run interrupted and no other started; returns False where none runs, or all know already."""
@@ -110,13 +117,19 @@ def sweeping(command: str, arguments: Sequence[str]) -> Iterator[Sweep]:
         shutil.rmtree(sweep.notes, ignore_errors=True)
 
 
+def asks_for_sweep(arguments: Sequence[str]) -> bool:
+    """Tells whether the words of a command line say by themselves that it is a sweep; a config of theirs may, too."""
+    options, _ = parted(arguments)
+    return bool({"-m", "--multirun"} & set(options)) or value_of("hydra.mode", arguments) == RunMode.MULTIRUN.name
+
+
 def check_resumed(arguments: Sequence[str]) -> None:
     """Raises ConfigError, before Hydra writes anything there, where `resume` is not what the command can go on with."""
     resumed = value_of("resume", arguments)
     if resumed is None:
         return
     if is_run_folder(resumed):
-        if {"-m", "--multirun"} & set(arguments):
+        if asks_for_sweep(arguments):
             raise ConfigError(f"resume must be a sweep's folder with -m, got the run {resumed}; a run goes on without")
     elif not any(Path(resumed).glob(f"*/{_LOG}")):
         raise ConfigError(f"resume must be the folder of a run or of a sweep, got {resumed}, where none ran")

@@ -9,6 +9,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, did_you_mean, hydra_sentence
 from forgetmenot.config.paths import conf_folder, register_resolvers
 
@@ -70,6 +71,30 @@ def test_a_key_that_another_command_or_launcher_has_is_told_without_a_choice_of_
     with initialize_config_dir(str(conf_folder()), version_base="1.3"), pytest.raises(HYDRA_ERRORS) as error:
         compose("evaluate", overrides=["run=mine", override], return_hydra_config=True)
     assert re.fullmatch(sentence, hydra_sentence(error.value))
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        (
+            "seed=1,2",
+            "seed must be one value in a single run, got 1,2; -m sweeps over several, seed=[1,2] is a list and "
+            "'seed=\"1,2\"' a text",
+        ),
+        (
+            "method=choice(full,lora)",
+            "method must be one value in a single run, got choice(full,lora); -m sweeps over several",
+        ),
+    ],
+)
+def test_several_values_in_a_single_run_are_told_of_sweeps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(SystemExit) as exit_:
+        run_app(lambda config: None, config_name="train", arguments=[word])
+    assert (exit_.value.code, capsys.readouterr().err) == (1, f"error: {sentence}\n")
 
 
 @pytest.mark.parametrize("override", ["food.colour={a} b", "food.colour='red", "food.colour"])

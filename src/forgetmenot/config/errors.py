@@ -49,9 +49,19 @@ def hydra_sentence(error: Exception) -> str:
     missing = re.search(r"[Mm]issing mandatory value: ([\w.]+)", str(cause))
     if missing:
         return f"{missing[1]} must be given, got nothing; add {missing[1]}=VALUE"
+    several = re.search(r"(Ambiguous value for argument|Sweep parameters) '(.*)'", str(error))
+    if several:
+        return _sweep_without_option(several[2], may_be_one=several[1].startswith("Ambiguous"))
     if isinstance(cause, OmegaConfBaseException):
         return _unknown_key(cause) if cause.full_key else _first_line(cause)
     return _first_line(cause or error)
+
+
+def _sweep_without_option(word: str, *, may_be_one: bool) -> str:
+    """Returns what to do about a word of several values in a single run; with commas alone it may be a list or text."""
+    key, _, values = word.partition("=")
+    way_out = f", {key}=[{values}] is a list and '{key}=\"{values}\"' a text" if may_be_one else ""
+    return f"{key} must be one value in a single run, got {values}; -m sweeps over several{way_out}"
 
 
 def _missing_choice(error: MissingConfigException) -> str:

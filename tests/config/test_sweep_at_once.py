@@ -99,8 +99,7 @@ def test_members_of_a_sweep_that_was_killed_are_interrupted_and_it_can_be_resume
     assert [RunResult.read(folder).status for folder in (first, complete, last)] == [
         "interrupted", "complete", "interrupted",
     ]  # fmt: skip
-    os.killpg(process.pid, signal.SIGKILL)  # joblib's processes would idle for some minutes
-    process.communicate()
+    process.communicate(timeout=60)  # joblib's processes, which have its streams, end too
 
     actions.unlink()
     again = start(tmp_path, "resume=all")

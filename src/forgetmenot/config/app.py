@@ -3,8 +3,12 @@
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -24,6 +28,7 @@ Story = Callable[[DictConfig], float | None]
 USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 """What a user's input can raise; anything else is a bug of ours and keeps its traceback."""
 
+_POLL_SECONDS = 0.5
 _NONE_CHOSEN = ("experiment=null", "sweep=null")
 """Defaults that Hydra takes from no command line."""
 
@@ -73,6 +78,7 @@ class _Task:
     sweep: Sweep
     command_line: list[str]
     before_story: Callable[[], None]
+    busy: AbstractContextManager[object] = field(default_factory=nullcontext)
     failures: int = 0
 
     def __call__(self, config: DictConfig) -> float | None:
@@ -82,7 +88,8 @@ class _Task:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 from forgetmenot.config.member import run_member  # not for --help: it reads records, with numpy
 
-                return run_member(self.sweep, config)
+                with self.busy:
+                    return run_member(self.sweep, config)
             refuse_sweep(config)
             self.before_story()
             return self.story(config)
@@ -99,7 +106,27 @@ class _Task:
 def _in_another_process(sweep: Sweep, command_line: list[str]) -> _Task:
     register_resolvers()
     signal.signal(signal.SIGINT, lambda *_: None)  # the process that started the sweep says when to end
-    return _Task(story=_no_story, sweep=sweep, command_line=command_line, before_story=lambda: None)
+    _end_with(sweep.pid)
+    return _Task(story=_no_story, sweep=sweep, command_line=command_line, before_story=lambda: None, busy=_busy())
+
+
+@cache
+def _busy() -> AbstractContextManager[object]:
+    """Returns what a process holds while it answers for a member."""
+    return threading.Lock()
+
+
+@cache  # once a process
+def _end_with(parent: int) -> None:
+    """Ends this process once its parent is gone and no member is left to answer for: joblib's would wait for ever."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_SECONDS)
+        with _busy():
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _no_story(config: DictConfig) -> float | None:

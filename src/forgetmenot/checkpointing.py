@@ -4,6 +4,7 @@ A checkpoint is taken as a step begins: all that belongs to the steps before, va
 it holds the state before that step, and a run that goes on from it takes the step as it would have been taken.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -115,11 +116,11 @@ class Checkpointing(Callback):
             on_rank_zero(self._finish)(trainer, partial, step)
         except (OSError, RuntimeError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if not _is_full(error, self.folder):
+            if not _is_full(error):
                 raise
             raise OSError(
-                f"the disk must have room for a checkpoint, got none at step {step} in {self.folder}; checkpoints "
-                "before it are whole: with more room, the same command with resume=RUN_FOLDER goes on from there"
+                f"the disk must have room for a checkpoint, got none at step {step} in {self.folder}; those before it "
+                "are whole: with more room, resume=RUN_FOLDER goes on where the run ended"
             ) from error
         self._saved_at_step, self._saved_at_second = step, time.monotonic()
 
@@ -159,8 +160,8 @@ def _of_all_ranks(trainer: Trainer) -> list[RandomNumbers]:
     return states
 
 
-def _is_full(error: Exception, folder: Path) -> bool:
+def _is_full(error: Exception) -> bool:
     """Tells whether a write failed for lack of room: torch's writer raises a RuntimeError without a number."""
-    return getattr(error, "errno", None) == 28 or (
+    return getattr(error, "errno", None) == errno.ENOSPC or (
         isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
     )

@@ -1,5 +1,6 @@
 """Runs a command under Hydra, and turns whatever a user got wrong into one sentence and an exit code."""
 
+import errno
 import os
 import signal
 import sys
@@ -156,4 +157,9 @@ def _as_seen_from_here(folder: Path) -> Path:
 
 def _tell(error: Exception) -> None:
     sentence = hydra_sentence(error) if isinstance(error, HYDRA_ERRORS) else " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        sentence = (
+            f"the disk must have room for what is written, got none ({sentence}); with more room, "
+            "resume=RUN_FOLDER goes on where a run ended"
+        )
     print(f"error: {sentence}", file=sys.stderr)

@@ -128,6 +128,16 @@ def test_a_sweep_over_one_number_is_a_curve_in_its_order(tmp_path: Path) -> None
     assert chart.title == "lora over method.rank"
 
 
+@pytest.mark.parametrize(("ranks", "told"), [((2, 8, 32), ["2", "8", "32"]), ((2, 4, 6), None)])
+def test_a_wide_axis_is_logarithmic_and_names_the_values_that_were_tried(
+    tmp_path: Path, ranks: tuple[int, ...], told: list[str] | None
+) -> None:
+    for rank in ranks:
+        write_run(tmp_path / str(rank), "method=lora", f"method.rank={rank}")
+    axis = sweeps(groups(tmp_path))[0].figure["layout"]["xaxis"]
+    assert (axis["type"], axis.get("ticktext")) == ("log" if told else "linear", told)
+
+
 def test_a_sweep_of_one_seed_has_intervals_for_bars_and_of_several_their_spread(tmp_path: Path) -> None:
     for rank in (2, 4, 8):
         write_run(tmp_path / f"one{rank}", "method=lora", f"method.rank={rank}")

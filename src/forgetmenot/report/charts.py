@@ -17,6 +17,7 @@ Point = tuple[float, float, Group]
 _POINTS = 200  # of a curve, at most: more cannot be told apart on a screen
 _OF_ALL_CURVES = 20_000  # points, in a page of 6 MB
 _DIGITS = 5  # of a curve's value: what a screen can show
+_MOST_TICKS = 10  # that find room beside each other on a phone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +170,11 @@ def _sweep(groups: Sequence[Group], *, key: str, name: str, title: str) -> Chart
             }
         )  # fmt: skip
     wide = min(values) > 0 and max(values) / min(values) >= 8
-    layout = {"xaxis": {"title": {"text": text(key)}, "type": "log" if wide else "linear"}}
+    axis: dict[str, object] = {"title": {"text": text(key)}, "type": "log" if wide else "linear"}
+    if wide and len(set(values)) <= _MOST_TICKS:  # plotly's own ticks of such an axis are single digits
+        axis |= {"tickvals": sorted(set(values)), "ticktext": [f"{value:g}" for value in sorted(set(values))]}
     note = "Bars are the standard deviation over seeds, or of one seed the 95% interval."
-    return Chart(name=name, title=title, note=note, figure={"data": traces, "layout": layout})
+    return Chart(name=name, title=title, note=note, figure={"data": traces, "layout": {"xaxis": axis}})
 
 
 def _is_number(text: str) -> bool:

@@ -165,9 +165,8 @@ def test_every_experiment_and_sweep_composes_and_builds(choice: str) -> None:
     assert build(_root(config), Settings, key="")
     assert build(config.method, Method, key="method")
     assert build(config.model, Model, key="model")
-    node = config.data.copy()
-    node.pop("retained", None)
-    assert build(node, Task, key="data")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert tasks_of(expand_retained(config).data)
     assert build_partial(config.optimizer, Optimizer, key="optimizer", ours=OPTIMIZER_KEYS)
     assert build_partial(config.schedule, LRScheduler, key="schedule")
     check_names(plain(config.trainer, key="trainer"))

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tiny_runs import Finished, Train, finish, read_lines, read_result
 
+from forgetmenot.checkpoint import read, seal
 from forgetmenot.module import AdaptationModule
 
 LORA = ("method=lora", "method.dropout=0.2")
@@ -77,6 +78,7 @@ def test_a_run_that_was_ended_by_a_signal_goes_on_to_the_same_weights(
     assert done.code == 0, done.stderr
     assert f"The run goes on after step {step + 1}." in done.stdout
     assert_same(folder, whole.folders[0])
+    assert (folder / "config.yaml").read_text() == (whole.folders[0] / "config.yaml").read_text()
     assert not list(folder.glob("checkpoints/step-*"))
 
 
@@ -176,3 +178,62 @@ def test_a_run_without_a_checkpoint_begins_anew_in_its_folder(train: Train, monk
     assert all(torch.equal(weight, weights(whole.folders[0])[name]) for name, weight in weights(folder).items())
     steps = [line["step"] for line in read_lines(folder / "metrics.jsonl")]
     assert steps == sorted(set(steps)) or steps[-1] == steps[-2]
+
+
+@pytest.mark.parametrize("words", [(), ("patience=1", "+trainer.val_check_interval=2", "optimizer.lr=1e-12")])
+def test_a_run_that_was_ended_while_it_was_scored_is_not_trained_again(
+    train: Train, monkeypatch: pytest.MonkeyPatch, words: Sequence[str]
+) -> None:
+    whole = train(*LORA, *STEPS, *words)
+
+    def interrupt(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("forgetmenot.cli.fitting.score_adapted", interrupt)
+        ended = train(*LORA, *STEPS, *words)
+    folder = ended.folders[-1]
+    assert (ended.code, read_result(folder)["status"]) == (130, "interrupted")
+    steps = read_lines(whole.folders[0] / "metrics.jsonl")[-1]["step"]
+    assert (steps == 16) == (not words), "with patience it ends early"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AdaptationModule, "training_step", interrupt)
+        done = finish([f"resume={folder}"], ended.place)
+
+    assert done.code == 0, done.stderr
+    assert f"The run goes on after step {steps}." in done.stdout
+    assert_same(folder, whole.folders[0])
+
+
+def test_a_run_goes_on_in_its_own_folder_alone(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = killed(train, monkeypatch)
+    refused = finish([f"resume={failed.folder}", "hydra.run.dir=other"], failed.place)
+    assert refused.code == 1 and refused.sentence.startswith("error: hydra.run.dir must be left to resume=")
+
+
+class Hostile:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_checkpoint_that_holds_code_is_refused_and_the_code_not_run(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed = killed(train, monkeypatch)
+    checkpoint = read(max(failed.folder.glob("checkpoints/step-*")))
+    torch.save({"callbacks": Hostile(tmp_path / "ran")}, checkpoint.state)
+    partial = checkpoint.folder.rename(checkpoint.folder.with_name("forged"))
+    (partial / "manifest.json").unlink()
+    seal(partial, step=checkpoint.step, facts=checkpoint.facts)  # whoever forges it sums it, too
+
+    refused = finish([f"resume={failed.folder}"], failed.place)
+
+    assert refused.code == 1
+    assert refused.sentence.startswith("error: resume must be a run whose checkpoints hold plain values"), refused
+    assert not (tmp_path / "ran").exists()

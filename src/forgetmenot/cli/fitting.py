@@ -1,5 +1,6 @@
 """Training: the base with the method applied is fitted, kept and scored."""
 
+import shutil
 from pathlib import Path
 
 from lightning.pytorch import Callback
@@ -87,6 +88,7 @@ def _trial(setup: Setup) -> list[Callback]:
 def _saved(setup: Setup, module: AdaptationModule, folder: Path) -> int:
     """Keeps what was learned, before anything else can go wrong; returns its size in bytes."""
     learned = folder / setup.method.folder
+    on_rank_zero(shutil.rmtree)(learned, ignore_errors=True)  # of a run that was ended while it was scored
     with whole_weights(module.model):
         on_rank_zero(setup.method.save)(module.model, learned)
     size = folder_bytes(learned)

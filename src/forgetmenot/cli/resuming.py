@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -33,6 +35,8 @@ def go_on(
     """
     if config.get("resume") is None:
         return config, None
+    if Path(config.resume).resolve() != folder.resolve():
+        raise ConfigError(f"hydra.run.dir must be left to resume={config.resume}, got {folder}")
     if (folder / FILE_NAME).is_file() and RunResult.read(folder).status == "complete":
         raise ConfigError(
             f"resume must be a run that has not come to its end, got {folder}, which is complete; model.path={folder} "
@@ -44,12 +48,24 @@ def go_on(
 def _last_checkpoint(folder: Path, *, console: Console) -> Checkpoint | None:
     """Returns the newest checkpoint that is whole; tells of it, and of what is damaged."""
     last, damaged = newest_whole(folder / CHECKPOINTS)
+    if last is not None:
+        _check_plain(last.state)
     say = on_rank_zero(console.print)
     for sentence in damaged:
         say(f"A checkpoint is damaged and left out: {sentence}.", soft_wrap=True, markup=False, highlight=False)
     where = "at its beginning, since no checkpoint of it is whole" if last is None else f"after step {last.step}"
     say(f"The run goes on {where}.", highlight=False)
     return last
+
+
+def _check_plain(file: Path) -> None:
+    """Raises ConfigError where a checkpoint holds more than values and tensors; nothing that it holds is run."""
+    try:
+        torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"resume must be a run whose checkpoints hold plain values and tensors, got {file} with other objects"
+        ) from error
 
 
 def as_it_was_cut(setup: Setup, last: Checkpoint | None, *, words: Sequence[str]) -> Setup:

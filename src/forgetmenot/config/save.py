@@ -20,8 +20,11 @@ defaults:
 
 
 def save_config(config: DictConfig, folder: Path, *, micro_batch_tokens: int) -> None:
-    """Writes a run's `config` as it was used: the figure found for micro_batch_tokens in place of auto."""
-    used = OmegaConf.merge(config, {"micro_batch_tokens": micro_batch_tokens})
+    """Writes a run's `config` as it was used, the figure found for micro_batch_tokens in place of auto.
+
+    That a run went on is no setting of it: who repeats it begins anew.
+    """
+    used = OmegaConf.merge(config, {"micro_batch_tokens": micro_batch_tokens, "resume": None})
     _write(_HEADER.format(command="python train.py", hydra="forgetmenot"), used, folder)
 
 

@@ -132,7 +132,11 @@ def test_code_in_a_models_folder_is_not_run_unless_it_is_trusted(tmp_path: Path,
     mark = tmp_path / "ran"
     code = f"""import os
 os.mkdir({str(mark)!r})
-from transformers import LlamaConfig as Config, LlamaTokenizer as Tokenizer
+from transformers import LlamaConfig, LlamaTokenizer
+class Config(LlamaConfig):
+    model_type = "theirs"
+class Tokenizer(LlamaTokenizer):
+    pass
 """
     (tmp_path / "model" / "theirs.py").write_text(code)
     file = tmp_path / "model" / part

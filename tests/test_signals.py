@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,6 +28,25 @@ def test_a_run_that_waits_for_its_step_is_ended_by_the_second_signal(capsys: pyt
         os.kill(os.getpid(), signal.SIGINT)
     assert exit_code(raised.value) == 130
     assert capsys.readouterr().err == "saving after this step, then ending; once more ends at once\n"
+
+
+def test_what_the_process_was_started_to_ignore_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ending_on_signals() as ending:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert ending.signal is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def _as_a_terminal_starts_it() -> Iterator[None]:
+    """Lets Ctrl-C interrupt, also where these tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_without_a_number_is_130() -> None:

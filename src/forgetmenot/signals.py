@@ -20,15 +20,20 @@ class StoppedError(Exception):
 
 @dataclass(kw_only=True)
 class Ending:
-    """Which signal has asked the run to end, and whether it `waits` for the end of a step first."""
+    """Which signal has asked the run to end, and whether it `waits` for the end of a step first.
+
+    A process that was started to ignore a signal, as a shell's in the background ignores Ctrl-C, goes on doing so.
+    """
 
     signal: int | None = None
+    ignored: frozenset[int] = frozenset()
     waits: bool = False
 
     def listen(self) -> None:
         """Answers the signals from now on; Lightning puts handlers of its own in their place for each entry point."""
         for number in _ASKING:
-            signal.signal(number, self._answer)
+            if number not in self.ignored:
+                signal.signal(number, self._answer)
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         again, self.signal = self.signal is not None, number
@@ -41,7 +46,7 @@ class Ending:
 def ending_on_signals() -> Iterator[Ending]:
     """Lets the signals that ask a run to end raise KeyboardInterrupt with their number, while the block runs."""
     before = {number: signal.getsignal(number) for number in _ASKING}
-    ending = Ending()
+    ending = Ending(ignored=frozenset(number for number in _ASKING if before[number] is signal.SIG_IGN))
     ending.listen()
     try:
         yield ending

@@ -28,8 +28,10 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", ""))
     monkeypatch.setattr(forgetmenot.config.sweep, "PROGRAM", (sys.executable, str(STUB)))
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
     with logging_kept():
         yield
+    signal.signal(signal.SIGINT, ctrl_c)
     GlobalHydra.instance().clear()
 
 

@@ -27,6 +27,11 @@ test: install ## runs the fast tests (CPU, offline)
 test-slow: install ## runs the slow tests, and those that need ../shared where it is there
 	$(BIN)/python -m pytest $(AT_ONCE) -m 'slow or real'
 
+test-slurm: install ## starts Slurm on this machine (Debian, as root) and runs the tests of cluster/
+	tests/start_slurm.sh .slurm
+	SLURM_CONF=$(CURDIR)/.slurm/slurm.conf $(BIN)/python -m pytest -m slurm
+	pkill -F .slurm/slurmctld.pid; pkill -F .slurm/slurmd.pid
+
 bench-env: .venv-bench/installed .venv-bench-litgpt/installed ## makes environments of the peers we are measured against
 
 .venv-bench/installed: pyproject.toml constraints.txt benchmarks/requirements.txt

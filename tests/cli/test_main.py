@@ -28,7 +28,7 @@ def test_help_names_every_command_with_its_purpose(
 def test_an_unknown_command_is_one_sentence_that_says_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as exit_:
         _run(monkeypatch, "trian")
-    commands = "train, evaluate, ask, export, sequence, compare"
+    commands = "train, plan, evaluate, ask, export, sequence, compare"
     assert exit_.value.code == f"error: command must be one of {commands}, got trian; did you mean train?"
 
 

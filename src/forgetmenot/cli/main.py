@@ -10,6 +10,7 @@ from forgetmenot.config.words import quoted
 
 COMMANDS = {
     "train": "adapt a model; see what it gains, what it costs and what it forgets",
+    "plan": "tell what a run would take, and whether it fits, before it is paid for",
     "evaluate": "score a finished run, or any model, on any tasks",
     "ask": "ask a finished run and its base, side by side",
     "export": "merge what a run learned into a plain model's folder",

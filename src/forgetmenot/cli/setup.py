@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -161,7 +161,13 @@ class Setup:
         )
 
 
-def set_up(config: DictConfig, *, read: ReadExamples = read_examples) -> Setup:
+class LoadTokenizer(Protocol):
+    """What gives a model its tokenizer."""
+
+    def __call__(self, model: Model, *, embedding_rows: int) -> PreTrainedTokenizerBase: ...
+
+
+def set_up(config: DictConfig, *, read: ReadExamples = read_examples, words: LoadTokenizer = load_tokenizer) -> Setup:
     """Returns the run's parts, `read` of their examples; raises ConfigError or ValueError in one sentence."""
     settings = _settings(config)
     plugins = import_plugins(settings.plugins)
@@ -185,7 +191,7 @@ def set_up(config: DictConfig, *, read: ReadExamples = read_examples) -> Setup:
     check_padding(facts, model=model, config=model_config)
     warn_of_a_full_head(facts, name=model.name)
     _check_layers(model, model_config, method=method, shares=trainer.get("strategy") == SHARDED)
-    tokenizer = load_tokenizer(model, embedding_rows=facts.embedding_rows)
+    tokenizer = words(model, embedding_rows=facts.embedding_rows)
     chat = _chat(model, facts, tokenizer=tokenizer)
     check_lengths(settings, facts, method=method, chat=chat, tasks=(*targets, *retained))
     setup = Setup(

@@ -21,10 +21,10 @@ def check_trainable(setup: Setup) -> None:
     if setup.replay is not None and setup.method.trains:
         _check_replay(setup, setup.replay)
     if setup.shares_weights and setup.method.trains:
-        _check_sharing(setup)
+        check_shared_steps(setup)
 
 
-def _check_sharing(setup: Setup) -> None:
+def check_shared_steps(setup: Setup) -> None:
     """Raises ConfigError where a step would need whole weights, of which each device has a share."""
     optimizer = setup.make_optimizer.func if isinstance(setup.make_optimizer, partial) else None
     if isinstance(optimizer, type) and issubclass(optimizer, Muon | optim.Muon):

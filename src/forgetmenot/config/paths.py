@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from forgetmenot.config.agree import agreed
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+EMBEDDED_MODEL = _PACKAGE / "assets" / "tiny"
+"""The model that is part of the package, with its tokenizer."""
 _OF_A_RUN = ("run.log", "config.yaml")
 _WANDB_HOST = "api.wandb.ai"  # where keys of older logins stand
 

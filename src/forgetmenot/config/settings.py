@@ -106,3 +106,19 @@ class Question:
             raise ValueError("prompt must be text, got none")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planning:
+    """What `plan` plans for beside the run's own settings; conf/plan.yaml holds the values."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    memory_gb: float | None
+    flops_per_second: float | None
+    lengths: Literal["data", "max_length"]
+
+    def __post_init__(self) -> None:
+        for name in ("memory_gb", "flops_per_second"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")

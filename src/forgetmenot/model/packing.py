@@ -8,7 +8,7 @@ Shapes: B rows of a group, H heads, T tokens of the group's longest row, N token
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 PACKED = "forgetmenot_packed"
 """The name under which transformers knows this attention."""
 
+_BY_KERNEL = "forgetmenot_packed_by_kernel"
 _COUNTED = "forgetmenot_counted"
 _MOST_PADDING = 1.25  # a group's rows are padded to its longest as long as this is all that it adds up to
 _QUERIES_AT_ONCE = 128  # of long rows, so that queries never meet the keys of blocks that come after them
@@ -41,9 +42,10 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Where the rows of a packed batch begin and end."""
+    """Where the rows of a packed batch begin and end, and whether a kernel of the device's takes a group at once."""
 
     groups: tuple[Group, ...]
+    by_kernel: bool
 
     @classmethod
     def of(cls, lengths: Sequence[int], *, device: torch.device) -> "Packing":
@@ -57,7 +59,7 @@ class Packing:
                 continue
             groups.append(_group(members, start=start, device=device))
             start, members, longest, total = start + total, [length], length, length
-        return cls(groups=(*groups, _group(members, start=start, device=device)))
+        return cls(groups=(*groups, _group(members, start=start, device=device)), by_kernel=device.type == "cuda")
 
 
 def _group(lengths: Sequence[int], *, start: int, device: torch.device) -> Group:
@@ -77,6 +79,16 @@ def use_packed_attention(model: PreTrainedModel) -> None:
     """Makes every forward pass of `model` take packed rows, until `padded_attention` says otherwise."""
     AttentionInterface.register(PACKED, packed_attention)
     model.config._attn_implementation = PACKED
+
+
+def use_packed_attention_by_kernel(model: PreTrainedModel) -> None:
+    """Makes forward passes of `model` take packed rows as on CUDA devices, whatever the device: to plan for them."""
+
+    def attend(*arguments: object, packing: Packing, **named: object) -> tuple[Tensor, None]:
+        return packed_attention(*arguments, packing=replace(packing, by_kernel=True), **named)  # type: ignore[arg-type]
+
+    AttentionInterface.register(_BY_KERNEL, attend)
+    model.config._attn_implementation = _BY_KERNEL
 
 
 def packing_seen(model: PreTrainedModel, inputs: Mapping[str, object]) -> int:
@@ -132,7 +144,9 @@ def packed_attention(
     if s_aux is not None:
         raise NotImplementedError("packed attention has no attention sinks")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    settings = _Settings(scale=scale, dropout=dropout, window=sliding_window, softcap=softcap)
+    settings = _Settings(
+        scale=scale, dropout=dropout, window=sliding_window, softcap=softcap, by_kernel=packing.by_kernel
+    )
     parts = []
     for group in packing.groups:
         attended_BHTD = _attend(_rows(query, group), _rows(key, group), _rows(value, group), settings=settings)
@@ -147,6 +161,7 @@ class _Settings:
     dropout: float
     window: int | None
     softcap: float | None
+    by_kernel: bool
 
 
 def _rows(packed_1HND: Tensor, group: Group) -> Tensor:
@@ -165,7 +180,7 @@ def _attend(query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, *, setting
         key_BHTD, value_BHTD = (each.repeat_interleave(repeats, dim=1) for each in (key_BHTD, value_BHTD))
     length = query_BHTD.shape[2]
     windowed = settings.window is not None and settings.window < length
-    if query_BHTD.is_cuda and not windowed and settings.softcap is None:
+    if settings.by_kernel and not windowed and settings.softcap is None:
         attended_BHTD: Tensor = scaled_dot_product_attention(
             query_BHTD, key_BHTD, value_BHTD, is_causal=True, scale=settings.scale, dropout_p=settings.dropout
         )

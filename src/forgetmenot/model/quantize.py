@@ -16,13 +16,16 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 
-from forgetmenot.model.layers import inputs, linear_layers
+from forgetmenot.model.layers import inputs, linear_layers, outputs
 
 Quantization = Literal["nf4"]
 """What linear layers can be held in."""
 
 BLOCK = 64
 """Weights that share a scale."""
+
+SCALES = 256
+"""Scales that share one of their own."""
 
 
 def check_quantization(
@@ -71,6 +74,42 @@ def quantization_config(
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=exact_layers(empty),
     )
+
+
+def quantize_empty(model: PreTrainedModel, quantization: Quantization, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Returns the empty `model` with its linear layers as loading would hold them: shapes and types, and no values."""
+    from bitsandbytes.nn.modules import Linear4bit
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+
+    chosen = quantization_config(quantization, empty=model, dtype=dtype)
+    replaced: PreTrainedModel = replace_with_bnb_linear(model, chosen.llm_int8_skip_modules, chosen)
+    for layer in replaced.modules():
+        if isinstance(layer, Linear4bit):
+            layer.weight = _empty_weight(layer, quantization, dtype=dtype)
+    vars(replaced).update(is_loaded_in_4bit=True)  # by which peft knows it
+    return replaced
+
+
+def _empty_weight(layer: nn.Module, quantization: Quantization, *, dtype: torch.dtype) -> nn.Parameter:
+    """Returns the weight that bitsandbytes makes of a linear layer's: two values a byte, scales, scales of those."""
+    from bitsandbytes.functional import QuantState
+    from bitsandbytes.nn.modules import Params4bit
+
+    shape = torch.Size((outputs(layer), inputs(layer)))
+    blocks = -(-shape.numel() // BLOCK)
+    with torch.device("meta"):
+        scales = QuantState(  # type: ignore[no-untyped-call]  # bitsandbytes declares no types
+            absmax=torch.empty(-(-blocks // SCALES)), code=torch.empty(256), blocksize=SCALES, dtype=torch.float32
+        )
+        state = QuantState(  # type: ignore[no-untyped-call]
+            absmax=torch.empty(blocks, dtype=torch.uint8), shape=shape, code=torch.empty(16), blocksize=BLOCK,
+            quant_type=quantization, dtype=dtype, offset=torch.empty(()), state2=scales,
+        )  # fmt: skip
+        values = torch.empty(-(-shape.numel() // 2), 1, dtype=torch.uint8)
+    weight: nn.Parameter = Params4bit(
+        values, quant_state=state, blocksize=BLOCK, quant_type=quantization, bnb_quantized=True
+    )
+    return weight
 
 
 def scheme(quantization: Quantization | None) -> str | None:

@@ -117,6 +117,13 @@ class Regularizer(ABC):
         `own` are the names of the base's parameters, `context` the tokens that it reads (None: any number).
         """
 
+    def kept_bytes(self, model: nn.Module, *, base: int) -> int | None:
+        """Returns what its penalty holds beside the adapted `model` over a base of `base` bytes.
+
+        None: that is known once it is prepared, and not before.
+        """
+        return None
+
     @abstractmethod
     def prepare(self, model: nn.Module, supplies: Supplies) -> Penalty | TokenPenalty:
         """Returns the penalty, having taken from the untrained `model` and `supplies` what it needs."""

@@ -46,6 +46,10 @@ class L2SP(Regularizer):
         """Raises ValueError where experts are adapted, of which one A and one B hold several products."""
         check_matrices(model, name=self.name)
 
+    def kept_bytes(self, model: nn.Module, *, base: int) -> int | None:
+        """Returns the bytes of the starting point."""
+        return sum(held.nbytes for held in StartingPointPenalty(model, weight=self.weight).buffers())
+
     def prepare(self, model: nn.Module, supplies: Supplies) -> StartingPointPenalty:
         """Returns the penalty around the weights that `model` has now."""
         return StartingPointPenalty(model, weight=self.weight)

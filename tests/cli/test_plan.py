@@ -1,0 +1,135 @@
+"""`plan` as its users call it: parts, time, whether a run fits, and the cheapest change; no weight is read."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_runs import Finished, finish
+from transformers import LlamaConfig
+
+Plan = Callable[..., Finished]
+
+SHAPES = LlamaConfig(
+    vocab_size=32000, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4
+)
+OF_SHAPES = ["model=causal", "model.path=shapes", "model.weights=random", "device=cuda", "micro_batch_tokens=1024"]
+
+
+@pytest.fixture
+def plan(tmp_path: Path, tiny_arguments: list[str]) -> Plan:
+    """Plans the tiny run with the arguments given."""
+    return lambda *arguments: finish([*tiny_arguments, *arguments], tmp_path, command="plan")
+
+
+@pytest.fixture
+def of_shapes(tmp_path: Path) -> Plan:
+    """Plans a model of which there is a config.json alone."""
+    SHAPES.save_pretrained(tmp_path / "shapes")
+    return lambda *arguments: finish([*OF_SHAPES, *arguments], tmp_path, command="plan")
+
+
+def _gigabytes(done: Finished, part: str) -> float:
+    assert done.code == 0, done.stderr
+    row = re.search(rf"│ {part} +│ +([\d.,]+) │", done.stdout)
+    assert row, done.stdout
+    return float(row[1].replace(",", ""))
+
+
+def test_a_plan_tells_parts_rows_and_time_and_leaves_nothing_behind(plan: Plan) -> None:
+    done = plan("method=lora", "method.rank=2", "flops_per_second=1e9")
+    assert done.code == 0, done.stderr
+    assert re.search(r"lora trains [\d,]+ weights, [\d.]+% of the 0.0 M parameters of causal, in fp32", done.stdout)
+    assert "A step of 4 rows holds" in done.stdout and "lengths are the data's" in done.stdout
+    for part in ("weights", "gradients", "optimizer", "activations", "logits", "allocator"):
+        assert _gigabytes(done, part) >= 0
+    assert re.search(r"1,000 steps take [\d.]+ (s|minutes) at 1.0 GFLOP a second and device", done.stdout)
+    assert "It fits: " in done.stdout
+    assert not list(done.place.iterdir())
+
+
+def test_no_weight_is_read(plan: Plan, tiny_model: Path, tmp_path: Path) -> None:
+    for file in tiny_model.iterdir():
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "copy" / "model.safetensors").write_bytes(b"no weights")
+    assert plan(f"model.path={tmp_path / 'copy'}").code == 0
+
+
+def test_a_folder_of_shapes_alone_is_planned_at_max_length(of_shapes: Plan) -> None:
+    done = of_shapes("method=full", "max_length=128", "memory_gb=80")
+    assert "lengths are of max_length=128, since no data is read" in done.stdout
+    assert "A step of 8 rows holds 1,024 tokens, its largest micro-batch 1,024" in done.stdout
+    assert _gigabytes(done, "weights") == pytest.approx(19.0e6 * 4 / 1e9, rel=0.1)
+
+
+def test_what_does_not_fit_is_told_with_the_cheapest_change_that_does(of_shapes: Plan) -> None:
+    done = of_shapes("method=full", "max_length=128", "memory_gb=0.44")
+    assert "It does not fit" in done.stdout
+    assert re.search(r"The cheapest change that fits: micro_batch_tokens=\d+ \(", done.stdout), done.stdout
+
+
+def test_where_weights_alone_are_too_many_another_method_is_the_change(of_shapes: Plan) -> None:
+    done = of_shapes("method=full", "max_length=128", "micro_batch_tokens=128", "memory_gb=0.28")
+    assert "The cheapest change that fits: method=lora (" in done.stdout, done.stdout
+
+
+def test_several_changes_are_told_together_where_none_alone_is_enough(of_shapes: Plan) -> None:
+    done = of_shapes("method=full", "max_length=128", "memory_gb=0.28")
+    together = "micro_batch_tokens=128 model.activation_checkpointing=true method=lora"
+    assert f"The cheapest change that fits: {together} (" in done.stdout, done.stdout
+
+
+def test_fsdp_shares_out_and_ddp_does_not(of_shapes: Plan) -> None:
+    spread = ["method=full", "max_length=128", "memory_gb=80", "trainer.devices=4"]
+    shared, copied = of_shapes(*spread, "trainer=fsdp"), of_shapes(*spread, "trainer=ddp")
+    assert _gigabytes(shared, "optimizer") == pytest.approx(_gigabytes(copied, "optimizer") / 4, rel=0.1)
+    assert _gigabytes(shared, "exchange") > 0
+    assert "memory of each of 4 devices" in shared.stdout
+
+
+def test_four_bits_take_a_fraction_of_the_weights(of_shapes: Plan) -> None:
+    least = ["max_length=128", "memory_gb=80"]
+    quantized, plain = of_shapes("method=qlora", *least), of_shapes("method=lora", *least)
+    assert _gigabytes(quantized, "weights") < _gigabytes(plain, "weights")
+
+
+def test_penalties_are_counted_where_that_is_known(of_shapes: Plan) -> None:
+    least = ["method=full", "max_length=128", "memory_gb=80"]
+    held = of_shapes(*least, "regularizer=l2_sp")
+    assert _gigabytes(held, "penalties") == pytest.approx(_gigabytes(held, "weights"), rel=0.05)
+    assert "What ewc holds is not counted" in of_shapes(*least, "regularizer=ewc").stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("memory_gb=0", "memory_gb must be above 0, got 0.0"),
+        ("flops_per_second=fast", "flops_per_second must be a number or null, got fast"),
+        ("device=tpu", "device must be one of auto, cpu, cuda, got tpu"),
+        ("lengths=short", "lengths must be one of data, max_length, got short"),
+        ("method=zero_shot", "method must be one that trains, got zero_shot, which needs no plan"),
+    ],
+)
+def test_bad_input_is_one_sentence(plan: Plan, argument: str, sentence: str) -> None:
+    done = plan(argument)
+    assert done.code == 1
+    assert done.stderr.strip() == f"error: {sentence}"
+
+
+def test_a_gpu_that_is_not_here_needs_its_memory(of_shapes: Plan) -> None:
+    done = of_shapes("max_length=128")
+    assert (done.code, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("error: memory_gb must be given where this machine has no GPU, got null")
+
+
+def test_a_plan_of_data_looks_at_its_lengths(plan: Plan, tmp_path: Path) -> None:
+    record = json.dumps({"text": "a fine film " * 8, "label": "positive"}) + "\n"
+    (tmp_path / "long").mkdir()
+    for name in ("train", "validation", "test"):
+        (tmp_path / "long" / f"{name}.jsonl").write_text(record * 8)
+    held = [
+        re.search(r"rows holds ([\d,]+) tokens", plan(*more).stdout) for more in ([], [f"data.path={tmp_path}/long"])
+    ]
+    assert held[0] and held[1] and int(held[1][1].replace(",", "")) > 1.5 * int(held[0][1].replace(",", ""))

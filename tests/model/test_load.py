@@ -1,6 +1,5 @@
 """Loading: facts beside a really loaded model, seeds, and refusals in one sentence."""
 
-import contextlib
 import json
 import math
 from dataclasses import replace
@@ -124,39 +123,6 @@ def test_pickled_weights_are_not_read_even_past_the_first_check(tmp_path: Path) 
         load(model_at(tmp_path), config=CONFIGS["llama"], dtype=torch.float32, seed=0)
 
     sentence(error)
-
-
-@pytest.mark.parametrize("part", ["config.json", "tokenizer_config.json"])
-def test_code_in_a_models_folder_is_not_run_unless_it_is_trusted(tmp_path: Path, part: str) -> None:
-    model = saved(tmp_path / "model")
-    mark = tmp_path / "ran"
-    code = f"""import os
-os.mkdir({str(mark)!r})
-from transformers import LlamaConfig, LlamaTokenizer
-class Config(LlamaConfig):
-    model_type = "theirs"
-class Tokenizer(LlamaTokenizer):
-    pass
-"""
-    (tmp_path / "model" / "theirs.py").write_text(code)
-    file = tmp_path / "model" / part
-    settings = json.loads(file.read_text())
-    its_code = (
-        {"AutoConfig": "theirs.Config"} if part == "config.json" else {"AutoTokenizer": ["theirs.Tokenizer", None]}
-    )
-    unknown = {"model_type": "theirs"} if part == "config.json" else {"tokenizer_class": "Theirs"}
-    file.write_text(json.dumps({**settings, **unknown, "auto_map": its_code}))
-
-    with pytest.raises(ValueError) as error:
-        read_config(model)
-        load_tokenizer(model, embedding_rows=VOCAB)
-
-    sentence(error)
-    assert not mark.exists()
-    if part == "config.json":
-        with contextlib.suppress(ValueError):
-            read_config(replace(model, trust_remote_code=True))
-        assert mark.exists(), "it would have run"
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:

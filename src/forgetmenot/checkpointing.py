@@ -45,9 +45,14 @@ class StreamedFile(TorchCheckpointIO):
             partial.unlink(missing_ok=True)
 
 
-class Checkpointing(Callback):
-    """Saves every so many steps or minutes, at the end of training, and when the run is asked to end.
+_SHARE = 20
+"""By the clock, training goes on at least so many times as long as the last checkpoint took to write."""
 
+
+class Checkpointing(Callback):
+    """Saves every so many steps or minutes and at the end of training, and when the run is asked to end.
+
+    By neither, it is when it is asked to end alone: a checkpoint of a large model takes time and room.
     `facts` are what the run tells of itself at that moment, on rank 0.
     """
 
@@ -62,6 +67,7 @@ class Checkpointing(Callback):
         self.ending = ending
         self._saved_at_step = 0
         self._saved_at_second = time.monotonic()
+        self._seconds = 0.0
         self._of_ranks: list[RandomNumbers] = []
         self._restored: RandomNumbers | None = None
         self._stops_early = False
@@ -101,12 +107,13 @@ class Checkpointing(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stops_early = trainer.should_stop
         self.ending.waits = False
-        if trainer.global_step > self._saved_at_step:
+        wanted = self.every_steps is not None or self.every_minutes is not None
+        if wanted and trainer.global_step > self._saved_at_step:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Keeps the present state; all ranks have to come here. Raises OSError where the disk has no room."""
-        step, partial = trainer.global_step, self.folder / "none"
+        started, step, partial = time.monotonic(), trainer.global_step, self.folder / "none"
         self._of_ranks = _of_all_ranks(trainer)
         if trainer.is_global_zero:
             partial = partial_folder(self.folder, step)
@@ -123,6 +130,7 @@ class Checkpointing(Callback):
                 "are whole: with more room, resume=RUN_FOLDER goes on where the run ended"
             ) from error
         self._saved_at_step, self._saved_at_second = step, time.monotonic()
+        self._seconds = self._saved_at_second - started
 
     def _finish(self, trainer: Trainer, partial: Path, step: int) -> None:
         keeper = trainer.checkpoint_callback
@@ -133,13 +141,16 @@ class Checkpointing(Callback):
 
     def _agreed(self, trainer: Trainer) -> tuple[bool, bool]:
         """Tells whether a checkpoint is due by rank 0's clock, and whether any rank was asked to end."""
-        minutes = (time.monotonic() - self._saved_at_second) / 60
-        due = self.every_minutes is not None and minutes >= self.every_minutes and trainer.is_global_zero
+        due = self._is_due() and trainer.is_global_zero
         told = torch.tensor([float(due), float(self.ending.signal is not None)])
         if trainer.world_size > 1:
             told = trainer.strategy.reduce(told.to(trainer.strategy.root_device), reduce_op="sum")
         by_steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
         return by_steps or bool(told[0] > 0), bool(told[1] > 0)
+
+    def _is_due(self) -> bool:
+        seconds = time.monotonic() - self._saved_at_second
+        return self.every_minutes is not None and seconds >= max(60 * self.every_minutes, _SHARE * self._seconds)
 
 
 def restore_best(checkpoint: Checkpoint) -> None:

@@ -154,8 +154,10 @@ def test_data_that_has_changed_under_the_same_path_is_noticed(
     (moved / "test.jsonl").write_text(text.replace("fun", "fan"))
     assert text.count("fun")
 
-    refused = finish([f"resume={failed.folder}"], failed.place)
+    before = {file: file.read_bytes() for file in failed.folder.rglob("*") if file.is_file() and file.suffix != ".log"}
+    refused = finish([f"resume={failed.folder}", "epochs=9"], failed.place)
 
+    assert {file: file.read_bytes() for file in before} == before
     assert refused.code == 1
     assert refused.sentence.startswith("error: data.path of mood must hold what it held when the run began")
     assert read_result(failed.folder)["status"] == "failed"

@@ -47,9 +47,9 @@ def run(config: DictConfig) -> float | None:
         setup = as_it_was_cut(set_up(config), last, words=words)
         check_trainable(setup)
         check_penalties(setup)
-        on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
         if goes_on:
             restore_record(last, folder, setup=setup, result=result)
+        on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
         seed_everything(setup.settings.seed, verbose=False)
         shots = drawn_shots(setup)
         rows = encode(setup)

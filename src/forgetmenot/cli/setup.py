@@ -167,7 +167,9 @@ class LoadTokenizer(Protocol):
     def __call__(self, model: Model, *, embedding_rows: int) -> PreTrainedTokenizerBase: ...
 
 
-def set_up(config: DictConfig, *, read: ReadExamples = read_examples, words: LoadTokenizer = load_tokenizer) -> Setup:
+def set_up(
+    config: DictConfig, *, read: ReadExamples = read_examples, tokenize: LoadTokenizer = load_tokenizer
+) -> Setup:
     """Returns the run's parts, `read` of their examples; raises ConfigError or ValueError in one sentence."""
     settings = _settings(config)
     plugins = import_plugins(settings.plugins)
@@ -191,7 +193,7 @@ def set_up(config: DictConfig, *, read: ReadExamples = read_examples, words: Loa
     check_padding(facts, model=model, config=model_config)
     warn_of_a_full_head(facts, name=model.name)
     _check_layers(model, model_config, method=method, shares=trainer.get("strategy") == SHARDED)
-    tokenizer = words(model, embedding_rows=facts.embedding_rows)
+    tokenizer = tokenize(model, embedding_rows=facts.embedding_rows)
     chat = _chat(model, facts, tokenizer=tokenizer)
     check_lengths(settings, facts, method=method, chat=chat, tasks=(*targets, *retained))
     setup = Setup(

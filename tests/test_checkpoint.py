@@ -6,11 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from forgetmenot.checkpoint import STATE, DamagedError, newest_whole, partial_folder, read, remove_all, seal
+from forgetmenot.checkpoint import (
+    STATE,
+    DamagedError,
+    any_kept,
+    begin,
+    newest_whole,
+    partial_folder,
+    read,
+    remove_all,
+    seal,
+)
 
 
 def keep(folder: Path, step: int, *, state: bytes = b"weights") -> Path:
     partial = partial_folder(folder, step)
+    begin(partial)
     (partial / STATE).write_bytes(state)
     return seal(partial, step=step, facts={"seconds": 1.5, "told": [step]}).folder
 
@@ -63,6 +74,8 @@ def test_facts_that_were_changed_are_noticed(tmp_path: Path) -> None:
 
 def test_what_was_not_sealed_is_no_checkpoint_and_is_written_anew(tmp_path: Path) -> None:
     left = partial_folder(tmp_path, 5)
+    begin(left)
+    assert not any_kept(tmp_path)
     (left / "half").write_bytes(b"wei")
     assert newest_whole(tmp_path) == (None, ())
     assert [file.name for file in keep(tmp_path, 5).iterdir() if file.name == "half"] == []
@@ -78,7 +91,8 @@ def test_a_step_that_is_kept_again_takes_the_place_of_the_first(tmp_path: Path) 
 def test_a_run_that_is_complete_keeps_its_best_weights_alone(tmp_path: Path) -> None:
     checkpoints = tmp_path / "checkpoints"
     keep(checkpoints, 1)
-    partial_folder(checkpoints, 2)
+    begin(partial_folder(checkpoints, 2))
+    assert any_kept(checkpoints)
     (checkpoints / "best.ckpt").write_bytes(b"best")
     remove_all(checkpoints)
     assert [file.name for file in checkpoints.iterdir()] == ["best.ckpt"]

@@ -45,11 +45,14 @@ class DamagedError(ValueError):
 
 
 def partial_folder(checkpoints: Path, step: int) -> Path:
-    """Returns where the checkpoint of `step` is written until it is whole; what lay there is taken away."""
-    folder = checkpoints / f"{_PARTIAL}{step:08}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+    """Returns where the checkpoint of `step` is written until it is whole."""
+    return checkpoints / f"{_PARTIAL}{step:08}"
+
+
+def begin(partial: Path) -> None:
+    """Makes the folder of a checkpoint that is to be written; what lay there is taken away."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
 
 
 def seal(partial: Path, *, step: int, facts: Facts) -> Checkpoint:
@@ -84,6 +87,11 @@ def read(folder: Path) -> Checkpoint:
         if not (folder / name).is_file() or _summed(folder / name) != summed:
             raise DamagedError(f"{folder / name} is not what was written")
     return Checkpoint(folder=folder, step=manifest["step"], facts=manifest["facts"])
+
+
+def any_kept(checkpoints: Path) -> bool:
+    """Tells whether a checkpoint lies there, whole or not: reading it is for the run that goes on."""
+    return next(_newest_first(checkpoints), None) is not None
 
 
 def newest_whole(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
-from forgetmenot.checkpoint import STATE, Checkpoint, Facts, partial_folder, seal
+from forgetmenot.checkpoint import STATE, Checkpoint, Facts, begin, partial_folder, seal
 from forgetmenot.data.types import Step
 from forgetmenot.random_state import RandomNumbers, go_on_from, random_numbers
 from forgetmenot.record import on_rank_zero
@@ -113,11 +113,10 @@ class Checkpointing(Callback):
 
     def save(self, trainer: Trainer) -> None:
         """Keeps the present state; all ranks have to come here. Raises OSError where the disk has no room."""
-        started, step, partial = time.monotonic(), trainer.global_step, self.folder / "none"
+        started, step = time.monotonic(), trainer.global_step
         self._of_ranks = _of_all_ranks(trainer)
-        if trainer.is_global_zero:
-            partial = partial_folder(self.folder, step)
-        partial = Path(trainer.strategy.broadcast(str(partial)))
+        partial = partial_folder(self.folder, step)
+        on_rank_zero(begin)(partial)
         try:
             trainer.save_checkpoint(partial / STATE, weights_only=False)
             on_rank_zero(self._finish)(trainer, partial, step)
@@ -136,7 +135,7 @@ class Checkpointing(Callback):
         keeper = trainer.checkpoint_callback
         best = Path(keeper.best_model_path) if isinstance(keeper, ModelCheckpoint) else Path()
         if best.is_file():
-            os.link(best, partial / best.name)
+            _give(best, partial)
         seal(partial, step=step, facts=self.facts())
 
     def _agreed(self, trainer: Trainer) -> tuple[bool, bool]:
@@ -159,7 +158,15 @@ def restore_best(checkpoint: Checkpoint) -> None:
     for newer in checkpoints.glob(f"{BEST}*.ckpt"):
         newer.unlink()
     for best in checkpoint.folder.glob(f"{BEST}*.ckpt"):
-        os.link(best, checkpoints / best.name)
+        _give(best, checkpoints)
+
+
+def _give(file: Path, folder: Path) -> None:
+    """Puts a file into another folder, too, without a second copy where the file system can do without."""
+    try:
+        os.link(file, folder / file.name)
+    except OSError:
+        shutil.copyfile(file, folder / file.name)
 
 
 def _of_all_ranks(trainer: Trainer) -> list[RandomNumbers]:

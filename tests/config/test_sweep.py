@@ -189,6 +189,18 @@ def test_a_command_that_leaves_no_record_is_no_sweep(
     assert list(tmp_path.iterdir()) == [], "a question leaves nothing behind"
 
 
+def test_a_member_that_was_interrupted_goes_on_from_its_checkpoint_and_one_that_failed_begins_anew() -> None:
+    goes_on, anew = sweep("seed=1,2")
+    for folder, status in ((goes_on, "interrupted"), (anew, "failed")):
+        (folder / "checkpoints" / "step-00000003").mkdir(parents=True)
+        RunResult(status=status, name=folder.name).write(folder)  # type: ignore[arg-type]
+    sweep("seed=1,2", f"resume={goes_on.parent}")
+    words = [json.loads((folder / "argv.json").read_text()) for folder in (goes_on, anew)]
+    assert words[0][-1] == f'resume="{goes_on.absolute()}"' and not words[1][-1].startswith("resume=")
+    assert [(folder / "checkpoints").is_dir() for folder in (goes_on, anew)] == [True, False]
+    assert (anew / "earlier_attempts" / "0" / "checkpoints").is_dir()
+
+
 def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:
     (folder,) = sweep("seed=1")
     sweep("seed=1,2", "method=full", f"resume={folder.parent}", code=1)

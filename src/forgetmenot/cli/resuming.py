@@ -92,7 +92,8 @@ def told_at_checkpoints(
 ) -> Callable[[], Facts]:
     """Returns what tells a checkpoint of its run."""
     began, earlier = time.monotonic(), seconds_before(last)
-    content: dict[str, str] = {}
+    content = {} if last is None else last.facts["content"]  # as it was checked
+    assert isinstance(content, dict), "as it stands here"
 
     def facts() -> Facts:
         content.update(content or _content(setup))  # once: files are large

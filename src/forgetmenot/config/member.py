@@ -11,7 +11,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from forgetmenot.checkpoint import CHECKPOINTS, newest_whole
+from forgetmenot.checkpoint import CHECKPOINTS, any_kept
 from forgetmenot.config.child import run_child
 from forgetmenot.config.count import members_at_a_time
 from forgetmenot.config.errors import ConfigError
@@ -126,7 +126,7 @@ def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
 
 
 def _has_checkpoint(member: Member) -> bool:
-    return newest_whole(member.folder / CHECKPOINTS)[0] is not None
+    return any_kept(member.folder / CHECKPOINTS)
 
 
 def _run(member: Member, sweep: Sweep) -> RunResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tiny_runs import Finished, Train, finish, read_lines, read_result
@@ -239,3 +240,18 @@ def test_a_checkpoint_that_holds_code_is_refused_and_the_code_not_run(
     assert refused.code == 1
     assert refused.sentence.startswith("error: resume must be a run whose checkpoints hold plain values"), refused
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+def test_wandb_goes_on_under_the_same_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    failed = killed(train, monkeypatch, "logger=wandb")
+    if wandb.run is not None:  # which ends with its process, but for a test
+        wandb.run.finish()
+    (first,) = (failed.folder / "wandb").glob("offline-run-*")
+    done = finish([f"resume={failed.folder}"], failed.place)
+    assert done.code == 0, done.stderr
+    assert {path.name.split("-")[-1] for path in (failed.folder / "wandb").glob("offline-run-*")} == {
+        first.name.split("-")[-1]
+    }
+    assert len(list((failed.folder / "wandb").glob("offline-run-*"))) == 2

@@ -105,7 +105,7 @@ def test_penalties_are_counted_where_that_is_known(of_shapes: Plan) -> None:
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [
-        ("memory_gb=0", "memory_gb must be above 0, got 0.0"),
+        ("memory_gb=0", "memory_gb must be a finite number above 0, got 0.0"),
         ("flops_per_second=fast", "flops_per_second must be a number or null, got fast"),
         ("device=tpu", "device must be one of auto, cpu, cuda, got tpu"),
         ("lengths=short", "lengths must be one of data, max_length, got short"),

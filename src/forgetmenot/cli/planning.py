@@ -124,6 +124,8 @@ class Estimate:
 
 def planned(config: DictConfig, asked: Planning) -> Planned:
     """Returns the parts of the run that `config` describes; raises ConfigError or ValueError in one sentence."""
+    if config.get("resume") is not None:
+        raise ConfigError(f"resume must be null for a plan, got {config.resume}; its run's settings are in config.yaml")
     config = expand_retained(config)
     method = build(config.method, Method, key="method", plugins=import_plugins(tuple(config.plugins)))
     if not method.trains:

@@ -1,5 +1,6 @@
 """The root keys of the commands: what is not a choice of a group."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,5 +121,5 @@ class Planning:
     def __post_init__(self) -> None:
         for name in ("memory_gb", "flops_per_second"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a finite number above 0, got {value}")

@@ -18,7 +18,7 @@ import forgetmenot.config.sweep
 from forgetmenot.config.app import run_app
 from forgetmenot.folder_lock import only_writer
 from forgetmenot.report.runs import find_runs
-from forgetmenot.result import RunResult
+from forgetmenot.result import RunResult, Status
 
 STUB = Path(__file__).resolve().parents[1] / "stub_member.py"
 
@@ -189,16 +189,25 @@ def test_a_command_that_leaves_no_record_is_no_sweep(
     assert list(tmp_path.iterdir()) == [], "a question leaves nothing behind"
 
 
-def test_a_member_that_was_interrupted_goes_on_from_its_checkpoint_and_one_that_failed_begins_anew() -> None:
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_member_goes_on_from_its_checkpoint_and_without_one_begins_anew(status: Status) -> None:
     goes_on, anew = sweep("seed=1,2")
-    for folder, status in ((goes_on, "interrupted"), (anew, "failed")):
-        (folder / "checkpoints" / "step-00000003").mkdir(parents=True)
-        RunResult(status=status, name=folder.name).write(folder)  # type: ignore[arg-type]
+    (goes_on / "checkpoints" / "step-00000003").mkdir(parents=True)
+    for folder in (goes_on, anew):
+        RunResult(status=status, name=folder.name).write(folder)
     sweep("seed=1,2", f"resume={goes_on.parent}")
     words = [json.loads((folder / "argv.json").read_text()) for folder in (goes_on, anew)]
     assert words[0][-1] == f'resume="{goes_on.absolute()}"' and not words[1][-1].startswith("resume=")
-    assert [(folder / "checkpoints").is_dir() for folder in (goes_on, anew)] == [True, False]
-    assert (anew / "earlier_attempts" / "0" / "checkpoints").is_dir()
+    assert [(folder / "earlier_attempts").is_dir() for folder in (goes_on, anew)] == [False, True]
+
+
+def test_a_member_that_dies_as_it_goes_on_is_told_of_by_what_ended_it_now(capsys: pytest.CaptureFixture[str]) -> None:
+    (folder,) = sweep("seed=1")
+    (folder / "checkpoints" / "step-00000003").mkdir(parents=True)
+    RunResult(status="interrupted", name=folder.name).write(folder)
+    sweep("seed=1", f"resume={folder.parent}", code=1, seed_1="die")
+    assert RunResult.read(folder).status == "failed"
+    assert "ended by signal 9" in capsys.readouterr().err
 
 
 def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,9 +99,9 @@ def run_member(sweep: Sweep, config: DictConfig) -> float | None:
 
 
 def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
-    """Returns the record of a member that the resumed sweep completed; puts aside what it left of one that failed.
+    """Returns the record of a member that the resumed sweep completed.
 
-    One that was ended goes on from its last checkpoint, where it has one.
+    Another goes on from its last checkpoint; where it has none, what it left is put aside.
     """
     with only_writer(member.folder):
         result = _read(member.folder)
@@ -120,7 +120,7 @@ def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
         if result is not None and result.status == "complete":
             print(f"{member} is complete: {' '.join(member.settings)}", flush=True)
             return result
-        if not _has_checkpoint(member) or (result is not None and result.status == "failed"):
+        if not _has_checkpoint(member):
             keep_aside(member.folder)
         return None
 
@@ -133,10 +133,11 @@ def _run(member: Member, sweep: Sweep) -> RunResult:
     """Runs a member to its end, tells of it, and returns its record; one that it did not leave is written here."""
     started, clock = datetime.now().astimezone().isoformat(timespec="seconds"), time.perf_counter()
     print(f"{member}: {' '.join(member.settings)}", flush=True)
+    earlier = _read(member.folder)
     code = _wait_for(member, sweep)
     seconds = time.perf_counter() - clock
     result = _read(member.folder)
-    if result is None:
+    if result is None or result == earlier:
         result = RunResult(
             status="interrupted" if sweep.stopped else "failed",
             error=None if sweep.stopped else _ended_by(code),

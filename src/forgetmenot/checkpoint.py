@@ -105,6 +105,13 @@ def newest_whole(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]
     return None, tuple(damaged)
 
 
+def remove_newer(checkpoints: Path, *, than: int) -> None:
+    """Takes away what a run that goes on from the checkpoint of a step has left since: damaged ones, and halves."""
+    for folder in (*_newest_first(checkpoints), *checkpoints.glob(f"{_PARTIAL}*")):
+        if folder.name > f"step-{than:08}" or folder.name.startswith(_PARTIAL):
+            shutil.rmtree(folder)
+
+
 def remove_all(checkpoints: Path) -> None:
     """Takes away what a run that is complete no longer needs in order to go on."""
     for folder in (*_newest_first(checkpoints), *checkpoints.glob(f"{_PARTIAL}*")):

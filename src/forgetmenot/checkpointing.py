@@ -7,7 +7,6 @@ it holds the state before that step, and a run that goes on from it takes the st
 import errno
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,17 +98,14 @@ class Checkpointing(Callback):
             self._restored = None
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step  # which Lightning restores one off
         due, asked = self._agreed(trainer)
-        if (due or asked) and trainer.global_step > self._saved_at_step:
-            self.save(trainer)
-        if asked:
-            raise StoppedError(self.ending.signal or signal.SIGTERM)
+        self._save_and_end(trainer, wanted=due, asked=asked)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stops_early = trainer.should_stop
         self.ending.waits = False
+        _, asked = self._agreed(trainer)
         wanted = self.every_steps is not None or self.every_minutes is not None
-        if wanted and trainer.global_step > self._saved_at_step:
-            self.save(trainer)
+        self._save_and_end(trainer, wanted=wanted, asked=asked)
 
     def save(self, trainer: Trainer) -> None:
         """Keeps the present state; all ranks have to come here. Raises OSError where the disk has no room."""
@@ -131,6 +127,12 @@ class Checkpointing(Callback):
         self._saved_at_step, self._saved_at_second = step, time.monotonic()
         self._seconds = self._saved_at_second - started
 
+    def _save_and_end(self, trainer: Trainer, *, wanted: bool, asked: int) -> None:
+        if (wanted or asked) and trainer.global_step > self._saved_at_step:
+            self.save(trainer)
+        if asked:
+            raise StoppedError(asked)
+
     def _finish(self, trainer: Trainer, partial: Path, step: int) -> None:
         keeper = trainer.checkpoint_callback
         best = Path(keeper.best_model_path) if isinstance(keeper, ModelCheckpoint) else Path()
@@ -138,14 +140,14 @@ class Checkpointing(Callback):
             _give(best, partial)
         seal(partial, step=step, facts=self.facts())
 
-    def _agreed(self, trainer: Trainer) -> tuple[bool, bool]:
-        """Tells whether a checkpoint is due by rank 0's clock, and whether any rank was asked to end."""
+    def _agreed(self, trainer: Trainer) -> tuple[bool, int]:
+        """Tells whether a checkpoint is due by rank 0's clock, and by which signal any rank was asked to end, or 0."""
         due = self._is_due() and trainer.is_global_zero
-        told = torch.tensor([float(due), float(self.ending.signal is not None)])
+        told = torch.tensor([float(due), float(self.ending.signal or 0)])
         if trainer.world_size > 1:
-            told = trainer.strategy.reduce(told.to(trainer.strategy.root_device), reduce_op="sum")
+            told = trainer.strategy.reduce(told.to(trainer.strategy.root_device), reduce_op="max")
         by_steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
-        return by_steps or bool(told[0] > 0), bool(told[1] > 0)
+        return by_steps or bool(told[0] > 0), int(told[1])
 
     def _is_due(self) -> bool:
         seconds = time.monotonic() - self._saved_at_second

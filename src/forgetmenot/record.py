@@ -35,24 +35,22 @@ def on_rank_zero(function: Callable[P, object]) -> Callable[P, object]:
 
 
 @contextmanager
-def recording(
-    folder: Path, result: RunResult, *, goes_on: bool = False, seconds_before: float = 0.0
-) -> Iterator[RunResult]:
+def recording(folder: Path, result: RunResult, *, goes_on: bool = False) -> Iterator[RunResult]:
     """Writes `result` into `folder` when the block ends: complete, failed with the error, or interrupted.
 
-    A run that `goes_on`, after `seconds_before`, takes the place of its own earlier record, once its model is there.
-    Raises ValueError where another run has written there, or does.
+    A run that `goes_on` takes the place of its own earlier record once its model is there; the seconds that it took
+    before are in `result`. Raises ValueError where another run has written there, or does.
     """
     with ExitStack() as stack:
         on_rank_zero(stack.enter_context)(only_writer(folder))
-        if (folder / FILE_NAME).exists() and not goes_on:
+        if (folder / FILE_NAME).exists() and not (goes_on or _ended_before_it_began(folder)):
             raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
-        with _recorded(folder, result, seconds_before=seconds_before):
+        with _recorded(folder, result, goes_on=goes_on):
             yield result
 
 
 @contextmanager
-def _recorded(folder: Path, result: RunResult, *, seconds_before: float) -> Iterator[None]:
+def _recorded(folder: Path, result: RunResult, *, goes_on: bool) -> Iterator[None]:
     started = time.perf_counter()
     result.started = datetime.now().astimezone().isoformat(timespec="seconds")
     result.versions = {"forgetmenot": _own_version(), **{name: version(name) for name in _PACKAGES}}
@@ -70,9 +68,14 @@ def _recorded(folder: Path, result: RunResult, *, seconds_before: float) -> Iter
         log.error("the run failed\n%s", traceback.format_exc())
         raise
     finally:
-        result.seconds = seconds_before + time.perf_counter() - started
-        if result.method is not None or not (folder / FILE_NAME).exists():
+        result.seconds = (result.seconds or 0.0) + time.perf_counter() - started
+        if result.method is not None or not goes_on:
             on_rank_zero(result.write)(folder)
+
+
+def _ended_before_it_began(folder: Path) -> bool:
+    """Tells whether a run was interrupted there before it wrote its settings, and so before it computed anything."""
+    return not (folder / "config.yaml").exists() and RunResult.read(folder).status == "interrupted"
 
 
 def write_predictions(

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import wandb
+from ended_runs import LORA, STEPS, assert_same, end_before_step, killed, weights
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
-from tiny_runs import Finished, Train, finish, read_lines, read_result
+from tiny_runs import Train, finish, read_lines, read_result
 
 from forgetmenot.checkpoint import read, seal
 from forgetmenot.module import AdaptationModule
 
-LORA = ("method=lora", "method.dropout=0.2")
 RECIPES = {
     "lora": LORA,
     "lora held by ewc and kl": (*LORA, "regularizer=[ewc,kl]"),
@@ -23,40 +22,6 @@ RECIPES = {
     "prompt in steps of like lengths": ("method=prompt", "group_by_length=true"),
     "replay": (*LORA, "replay=mixed", "replay.share=0.5"),
 }
-STEPS = ("batch_size=2", "epochs=2", "checkpoint_steps=3")  # 16 steps
-
-
-def end_before_step(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGTERM) -> None:
-    """Sends the signal as training step `step` begins, so that the run ends after it."""
-    original = AdaptationModule.training_step
-
-    def stepping(self: AdaptationModule, batch: object, index: int) -> None:
-        if self.global_step == step:
-            os.kill(os.getpid(), number)
-        original(self, batch, index)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(AdaptationModule, "training_step", stepping)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (file,) = folder.glob("*/*model.safetensors")
-    return load_file(file)
-
-
-def assert_same(run: Path, whole: Path) -> None:
-    """The two have learned the same, bit by bit, and have each step once on record."""
-    first, second = weights(run), weights(whole)
-    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-    *steps, end = read_lines(run / "metrics.jsonl")
-    *expected, end_of_whole = read_lines(whole / "metrics.jsonl")
-    assert steps == expected
-    assert {k: v for k, v in end.items() if "cost/" not in k} == {
-        k: v for k, v in end_of_whole.items() if "cost/" not in k
-    }
-    result, of_whole = read_result(run), read_result(whole)
-    for key in ("tasks", "gain", "forgetting", "drift", "data", "method", "objective", "overrides", "seed", "model"):
-        assert result[key] == of_whole[key], key
-    assert result["cost"]["train_tokens"] == of_whole["cost"]["train_tokens"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -81,20 +46,6 @@ def test_a_run_that_was_ended_by_a_signal_goes_on_to_the_same_weights(
     assert_same(folder, whole.folders[0])
     assert (folder / "config.yaml").read_text() == (whole.folders[0] / "config.yaml").read_text()
     assert not list(folder.glob("checkpoints/step-*"))
-
-
-def killed(train: Train, monkeypatch: pytest.MonkeyPatch, *words: str) -> Finished:
-    """A run that a fault ended in its eighth step: its last checkpoint is of step 6."""
-
-    def fault(self: AdaptationModule, batch: object, index: int) -> None:
-        if self.global_step == 7:
-            raise ValueError("a fault must be told, got one")
-        original(self, batch, index)  # type: ignore[arg-type]
-
-    original = AdaptationModule.training_step
-    with monkeypatch.context() as patched:
-        patched.setattr(AdaptationModule, "training_step", fault)
-        return train(*LORA, *STEPS, *words)
 
 
 def test_what_was_logged_after_the_checkpoint_is_cut_and_a_damaged_one_is_left_out(
@@ -255,3 +206,61 @@ def test_wandb_goes_on_under_the_same_run(train: Train, monkeypatch: pytest.Monk
         first.name.split("-")[-1]
     }
     assert len(list((failed.folder / "wandb").glob("offline-run-*"))) == 2
+
+
+def test_a_signal_in_the_last_step_ends_the_run_before_it_is_scored(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(*LORA, *STEPS)
+    with monkeypatch.context() as patched:
+        end_before_step(patched, 15, signal.SIGUSR1)
+        ended = train(*LORA, *STEPS, "checkpoint_steps=null", "checkpoint_minutes=null")
+    folder = ended.folders[-1]
+    assert (ended.code, read_result(folder)["status"]) == (138, "interrupted")
+    done = finish([f"resume={folder}", "checkpoint_steps=3", "checkpoint_minutes=10"], ended.place)
+    assert done.code == 0, done.stderr
+    assert all(torch.equal(weight, weights(whole.folders[0])[name]) for name, weight in weights(folder).items())
+
+
+def test_damaged_checkpoints_make_room_for_those_to_come(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = killed(train, monkeypatch)
+    for state in failed.folder.glob("checkpoints/step-*/state.ckpt"):
+        state.write_bytes(b"cut short")
+    with monkeypatch.context() as patched:
+        end_before_step(patched, 3)
+        finish([f"resume={failed.folder}"], failed.place)
+    assert sorted(path.name for path in (failed.folder / "checkpoints").iterdir()) == ["step-00000003", "step-00000004"]
+    assert all(read(path) for path in (failed.folder / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("max_steps=2",), "max_steps must be at least the 6 steps that the run has taken, got 2"),
+        ((), "resume must be a run whose metrics.jsonl is as long as at step 6, "),
+    ],
+)
+def test_what_a_run_cannot_go_on_with_is_told_in_one_sentence_and_leaves_no_record(
+    train: Train, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], sentence: str
+) -> None:
+    failed = killed(train, monkeypatch)
+    (failed.folder / "result.json").unlink()  # as SIGKILL leaves it
+    if not words:
+        (failed.folder / "metrics.jsonl").write_text("{}\n")
+    refused = finish([f"resume={failed.folder}", *words], failed.place)
+    assert refused.code == 1 and refused.sentence.startswith(f"error: {sentence}")
+    assert refused.stdout == "" and not (failed.folder / "result.json").exists()
+
+
+def test_a_run_that_was_ended_before_it_wrote_its_settings_is_begun_in_its_folder(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt(signal.SIGUSR1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("forgetmenot.cli.train.set_up", interrupt)
+        ended = train("max_steps=1", "hydra.run.dir=mine")
+    assert ended.code == 138 and not (ended.place / "mine" / "config.yaml").exists()
+    assert train("max_steps=1", "hydra.run.dir=mine").code == 0
+    assert read_result(ended.place / "mine")["status"] == "complete"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from forgetmenot.base_scores import weights_of
-from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole
+from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole, remove_newer
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.resume import settings_of_run
@@ -30,8 +31,8 @@ def go_on(
 ) -> tuple[DictConfig, Checkpoint | None]:
     """Returns the settings of a run that goes on, its own with `words` on top, and its checkpoint where one is whole.
 
-    One that begins has those of `config`, and none. Raises ConfigError where the run in `folder` is complete, or
-    something is set that has to be as it was.
+    One that begins has those of `config`, and none; damaged ones are told of. Raises ConfigError where the run in
+    `folder` is complete, or something is set that has to be as it was.
     """
     if config.get("resume") is None:
         return config, None
@@ -46,15 +47,14 @@ def go_on(
 
 
 def _last_checkpoint(folder: Path, *, console: Console) -> Checkpoint | None:
-    """Returns the newest checkpoint that is whole; tells of it, and of what is damaged."""
+    """Returns the newest checkpoint that is whole; tells of what is damaged."""
     last, damaged = newest_whole(folder / CHECKPOINTS)
     if last is not None:
         _check_plain(last.state)
-    say = on_rank_zero(console.print)
     for sentence in damaged:
-        say(f"A checkpoint is damaged and left out: {sentence}.", soft_wrap=True, markup=False, highlight=False)
-    where = "at its beginning, since no checkpoint of it is whole" if last is None else f"after step {last.step}"
-    say(f"The run goes on {where}.", highlight=False)
+        on_rank_zero(console.print)(
+            f"A checkpoint is damaged and left out: {sentence}.", soft_wrap=True, markup=False, highlight=False
+        )
     return last
 
 
@@ -77,32 +77,43 @@ def as_it_was_cut(setup: Setup, last: Checkpoint | None, *, words: Sequence[str]
     return replace(setup, micro_batch_tokens=tokens)
 
 
-def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, result: RunResult) -> None:
-    """Cuts the record back to the checkpoint; raises ConfigError where models or data are not what they were."""
+def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, result: RunResult, console: Console) -> None:
+    """Cuts the record back to the checkpoint, and tells of it.
+
+    Raises ConfigError, and changes nothing, where models, data or the record are not what they were, or the run is to
+    end before the checkpoint.
+    """
+    size = 0
     if last is not None:
         _check_content(last.facts, setup)
-        overrides, started = last.facts["overrides"], last.facts["started"]
-        assert isinstance(overrides, list) and isinstance(started, str), "as told_at_checkpoints wrote them"
-        result.overrides, result.started = overrides, started
-    on_rank_zero(_cut)(folder / METRICS, 0 if last is None else last.facts["metrics_bytes"])
+        size = _check_record(last, folder / METRICS)
+        most = setup.settings.max_steps
+        if most is not None and most < last.step:
+            raise ConfigError(f"max_steps must be at least the {last.step} steps that the run has taken, got {most}")
+        overrides, started, seconds = (last.facts[name] for name in ("overrides", "started", "seconds"))
+        assert isinstance(overrides, list) and isinstance(started, str) and isinstance(seconds, float)
+        result.overrides, result.started, result.seconds = overrides, started, seconds
+    on_rank_zero(_cut)(folder / METRICS, size)
+    on_rank_zero(remove_newer)(folder / CHECKPOINTS, than=-1 if last is None else last.step)
+    where = "at its beginning, since no checkpoint of it is whole" if last is None else f"after step {last.step}"
+    on_rank_zero(console.print)(f"The run goes on {where}.", highlight=False)
 
 
 def told_at_checkpoints(
     setup: Setup, data: AdaptationData, *, result: RunResult, folder: Path, last: Checkpoint | None
 ) -> Callable[[], Facts]:
     """Returns what tells a checkpoint of its run."""
-    began, earlier = time.monotonic(), seconds_before(last)
+    began, earlier = time.monotonic(), result.seconds or 0.0
     content = {} if last is None else last.facts["content"]  # as it was checked
     assert isinstance(content, dict), "as it stands here"
 
     def facts() -> Facts:
         content.update(content or _content(setup))  # once: files are large
-        metrics = folder / METRICS
         return {
             "overrides": result.overrides,
             "started": result.started,
             "seconds": earlier + time.monotonic() - began,
-            "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
+            "metrics_bytes": _synced(folder / METRICS),
             "micro_batch_tokens": data.plan.micro_batch_tokens,
             "content": content,
         }
@@ -110,15 +121,28 @@ def told_at_checkpoints(
     return facts
 
 
-def seconds_before(last: Checkpoint | None) -> float:
-    """Returns how long the run had taken at its checkpoint; 0 for one that begins."""
-    seconds = 0.0 if last is None else last.facts["seconds"]
-    assert isinstance(seconds, float), "as told_at_checkpoints wrote it"
-    return seconds
+def _synced(file: Path) -> int:
+    """Returns the size of a file whose bytes all lie on the disk by now."""
+    if not file.exists():
+        return 0
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+        return os.fstat(stream.fileno()).st_size
 
 
-def _cut(file: Path, size: object) -> None:
+def _check_record(last: Checkpoint, file: Path) -> int:
+    """Returns the size of the record at the checkpoint; raises ConfigError where it is shorter by now."""
+    size, there = last.facts["metrics_bytes"], file.stat().st_size if file.exists() else 0
     assert isinstance(size, int), "as told_at_checkpoints wrote it"
+    if there < size:
+        raise ConfigError(
+            f"resume must be a run whose {file.name} is as long as at step {last.step}, {size} bytes, got {there} in "
+            f"{file.parent}; put it back, or start a new run"
+        )
+    return size
+
+
+def _cut(file: Path, size: int) -> None:
     if file.exists():
         with file.open("r+b") as stream:
             stream.truncate(size)

@@ -17,7 +17,7 @@ from forgetmenot.cli.fitting import fit
 from forgetmenot.cli.objective import objective_section
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import drawn_shots, encode_shown, prompt
-from forgetmenot.cli.resuming import as_it_was_cut, go_on, restore_record, seconds_before
+from forgetmenot.cli.resuming import as_it_was_cut, go_on, restore_record
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.trainable import check_trainable
 from forgetmenot.cli.wiring import answers_of, encode, score_base
@@ -38,17 +38,16 @@ def run(config: DictConfig) -> float | None:
     console = Console()
     quiet_libraries()
 
-    words = list(hydra.overrides.task)
-    config, last = go_on(config, folder, words=words, console=console)
-    goes_on, earlier = config.get("resume") is not None, seconds_before(last)
+    words, goes_on = list(hydra.overrides.task), config.get("resume") is not None
     result = RunResult(name=folder.name, overrides=words)
-    with ending_on_signals() as ending, recording(folder, result, goes_on=goes_on, seconds_before=earlier):
+    with ending_on_signals() as ending, recording(folder, result, goes_on=goes_on):
+        config, last = go_on(config, folder, words=words, console=console)
         config = retain_targets_of_base(expand_retained(config))
         setup = as_it_was_cut(set_up(config), last, words=words)
         check_trainable(setup)
         check_penalties(setup)
         if goes_on:
-            restore_record(last, folder, setup=setup, result=result)
+            restore_record(last, folder, setup=setup, result=result, console=console)
         on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
         seed_everything(setup.settings.seed, verbose=False)
         shots = drawn_shots(setup)

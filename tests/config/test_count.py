@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from forgetmenot.config.count import members_at_a_time
+from forgetmenot.config.count import check_swept, members_at_a_time
+from forgetmenot.config.errors import ConfigError
 
 BASIC = {"params": None, "max_batch_size": None}
 
@@ -32,3 +33,20 @@ def test_the_words_of_a_sweep_tell_how_many_members_it_has(
 
 def test_words_that_nobody_kept_tell_nothing(tmp_path: Path) -> None:
     assert members_at_a_time(OmegaConf.create({"sweeper": BASIC}), sweep=tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("method.rank=range(2,2)", "method.rank must have a value to run with, got none in method.rank=range(2,2)"),
+        ("sweep=rank,l2_sp", "sweep must be one at a time, got sweep=rank,l2_sp; give each a command of its own"),
+    ],
+)
+def test_words_that_no_sweep_can_be_made_of_are_refused(word: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_swept(["seed=1,2", word])
+    assert str(refused.value) == sentence
+
+
+def test_words_of_one_sweep_are_taken() -> None:
+    check_swept(["sweep=rank", "seed=1,2", "method=glob(l*)", "~schedule", "method.rank=range(2,4)"])

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from forgetmenot.config.child import stopping
+from forgetmenot.config.count import check_swept
 from forgetmenot.config.errors import HYDRA_ERRORS, hydra_sentence, refuse_null_groups
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, refuse_sweep, sweeping
@@ -54,6 +55,7 @@ def run_app(
                 task = _Task(story=story, sweep=sweep, command_line=command_line, before_story=restore)
                 if asks_for_sweep(arguments):
                     sweep.check()  # before Hydra writes anything
+                    check_swept(settings)
                 refuse_null_groups(arguments)
                 check_resumed(arguments)
                 hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()

@@ -1,5 +1,6 @@
-"""How many members a sweeper hands to its launcher at a time: neither tells them, the words of the sweep do."""
+"""How many members a sweep has, and its launcher gets at a time: neither tells them, the words of the sweep do."""
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -8,8 +9,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from omegaconf import OmegaConf
 
+from forgetmenot.config.errors import ConfigError
+
 _ASKED = "multirun.yaml"
 """Where Hydra's own sweeper keeps what it was asked for, before it starts members."""
+
+
+def check_swept(settings: Sequence[str]) -> None:
+    """Raises ConfigError for a word without values, of which there would be no members, and for two sweeps in one."""
+    for word in OverridesParser.create().parse_overrides(list(settings)):
+        key = word.get_key_element()
+        if word.is_sweep_override() and _values(word) == 0:
+            raise ConfigError(f"{key} must have a value to run with, got none in {word.input_line}")
+        if key == "sweep" and word.is_sweep_override():
+            raise ConfigError(f"sweep must be one at a time, got {word.input_line}; give each a command of its own")
 
 
 def members_at_a_time(hydra: HydraConf, *, sweep: Path) -> int | None:

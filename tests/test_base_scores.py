@@ -1,6 +1,7 @@
 """What a base scored is found again under the same settings, and no other."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from tiny_models import CONFIGS, model_at
 from tiny_tasks import make_task
 
-from forgetmenot import base_scores
+from forgetmenot import base_scores, cache_room
 from forgetmenot.base_scores import keep_scores, key_of, read_scores, weights_of
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.rows import EncodedSplit, Rows
@@ -45,6 +46,20 @@ def test_scores_and_answers_are_found_again_to_the_last_digit(tmp_path: Path) ->
     assert found.answers == MEASURED.answers and found.scores.names == MEASURED.scores.names
     assert np.array_equal(found.scores.sums_NS, MEASURED.scores.sums_NS)
     assert np.array_equal(found.scores.weights_NS, MEASURED.scores.weights_NS)
+
+
+def test_scores_that_were_found_last_stay_and_older_ones_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for age, key in ((300, "old"), (600, "found"), (400, "older")):
+        keep_scores(tmp_path, key, MEASURED)
+        os.utime(tmp_path / f"{key}.json", (time.time() - age,) * 2)
+    assert read_scores(tmp_path, "found") is not None
+    monkeypatch.setattr(cache_room, "ROOM", 2 * (tmp_path / "found.json").stat().st_size)
+
+    keep_scores(tmp_path, "new", MEASURED)
+
+    assert {file.stem for file in tmp_path.iterdir()} == {"found", "new"}
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "[1]", '{"names": ["a"]', '{"names": 3, "sums": "x"}'])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PretrainedConfig
 
+from forgetmenot.cache_room import make_room, mark_used
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.model.load import Model
 from forgetmenot.result import write_whole
@@ -54,8 +55,10 @@ def key_of(data: ScoringSet, settings: Mapping[str, object]) -> str:
 
 def read_scores(folder: Path, key: str) -> Measured | None:
     """Returns what lies in `folder` under `key`; None where nothing does, or not all of it."""
+    file = folder / f"{key}.json"
+    mark_used(file)
     try:
-        values = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
         scores = ExampleScores(
             names=tuple(values["names"]),
             sums_NS=np.array(values["sums"], dtype=np.float64),
@@ -67,7 +70,7 @@ def read_scores(folder: Path, key: str) -> Measured | None:
 
 
 def keep_scores(folder: Path, key: str, measured: Measured) -> None:
-    """Writes scores and answers into `folder` under `key`, whole or not at all."""
+    """Writes scores and answers into `folder` under `key`, whole or not at all, and makes room for them."""
     scores = measured.scores
     values = {
         "names": scores.names,
@@ -75,7 +78,9 @@ def keep_scores(folder: Path, key: str, measured: Measured) -> None:
         "weights": scores.weights_NS.tolist(),
         "answers": measured.answers,
     }
-    write_whole(folder / f"{key}.json", json.dumps(values, ensure_ascii=False))
+    file = folder / f"{key}.json"
+    write_whole(file, json.dumps(values, ensure_ascii=False))
+    make_room(file.parent, newest=file)
 
 
 @cache

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 ROOM = 16 * 2**30
-"""Bytes of a folder: Fishers or merged weights of four bases of 1 B weights, or of hundreds of small ones."""
+"""Bytes of a folder: Fishers or merged weights of four bases of 1 B weights, scores of many thousand evaluations."""
 
 UNFINISHED = "."
 _ABANDONED = 24 * 3600  # seconds after which nobody writes an unfinished entry any more

@@ -13,6 +13,7 @@ from forgetmenot.method.base import Method
 from forgetmenot.model.facts import ModelFacts
 from forgetmenot.model.layers import blocks_anywhere
 from forgetmenot.model.load import Model
+from forgetmenot.record import on_rank_zero
 from forgetmenot.scoring import score_names
 
 
@@ -90,8 +91,8 @@ def check_sharing(empty: PreTrainedModel) -> None:
 def warn_of_a_full_head(facts: ModelFacts, *, name: str) -> None:
     """Tells that a model computes more logits than are needed."""
     if not facts.selects_head:
-        warnings.warn(
+        on_rank_zero(warnings.warn)(
             f"{name} computes its output head at every position, not only where labels are, which costs time and "
             "memory: its family could not be tried with chosen ones alone",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -222,10 +222,10 @@ def set_up(
     if setup.liger:
         check_liger(model_config)
     elif model.liger:
-        warnings.warn("model.liger has no effect on a CPU: its kernels are written for accelerators", stacklevel=2)
+        on_rank_zero(warnings.warn)("model.liger has no effect on a CPU: it is written for accelerators", stacklevel=3)
     for data in (*setup.targets, *setup.retained):
         if data.task.answers:
-            warn_of_unseen_letters(data.task.name, [example.references for example in data.test])
+            on_rank_zero(warn_of_unseen_letters)(data.task.name, [example.references for example in data.test])
     return setup
 
 

@@ -9,6 +9,7 @@ from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.data.mix import Replay
 from forgetmenot.muon import Muon
+from forgetmenot.record import on_rank_zero
 
 
 def check_trainable(setup: Setup) -> None:
@@ -52,8 +53,8 @@ def _check_replay(setup: Setup, replay: Replay) -> None:
     except ValueError as error:
         raise ConfigError(f"replay.{error}") from error
     if share != replay.share:
-        warnings.warn(
+        on_rank_zero(warnings.warn)(
             f"replay.share={replay.share} of batch_size={setup.settings.batch_size} is no whole number of examples: "
             f"{share:g} of every step is replayed",
-            stacklevel=3,
+            stacklevel=4,
         )

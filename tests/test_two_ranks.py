@@ -4,13 +4,28 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import collator_of
 from tiny_training import plain_loop
-from two_ranks import BATCH, STEPS, adapted, base, examples, plan
+from two_ranks import (
+    BATCH,
+    CASES,
+    CUT,
+    PENALIZED,
+    SHORT,
+    STEPS,
+    WHOLE,
+    Case,
+    adapted,
+    base,
+    examples,
+    plan,
+    trained,
+)
 
 from forgetmenot.data.types import Step
 
@@ -20,15 +35,30 @@ PROGRAM = Path(__file__).with_name("two_ranks.py")
 PYTHONPATH = os.pathsep.join(filter(None, (str(PROGRAM.parent), os.environ.get("PYTHONPATH"))))
 
 
-def trained(file: Path, *arguments: object) -> dict[str, object]:
-    """Returns what the program kept: losses, weights, and micro_batch_tokens at the end."""
+@dataclass(frozen=True, kw_only=True)
+class OnTwo:
+    """What each case came to on two ranks, and what they told."""
+
+    came_to: dict[Case, dict[str, object]]
+    told: str
+
+
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> OnTwo:
+    file = tmp_path_factory.mktemp("ranks") / "two.pt"
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(file), *map(str, arguments)],
+        [sys.executable, str(PROGRAM), str(file)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH},
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return {**torch.load(file, weights_only=True), "stderr": done.stderr}
+    return OnTwo(came_to=dict(zip(CASES, torch.load(file, weights_only=True), strict=True)), told=done.stderr)
+
+
+@pytest.fixture(scope="module")
+def held_alone() -> dict[str, object]:
+    """What one process comes to under penalties."""
+    return trained(PENALIZED[0], ranks=1)
 
 
 def whole_steps() -> list[Step]:
@@ -48,9 +78,9 @@ def whole_steps() -> list[Step]:
     ]
 
 
-@pytest.mark.parametrize("micro_batch_tokens", [1000, 25])
-def test_two_ranks_learn_what_a_plain_loop_learns_from_whole_steps(tmp_path: Path, micro_batch_tokens: int) -> None:
-    ours = trained(tmp_path / "two.pt", 2, micro_batch_tokens, 0.0)
+@pytest.mark.parametrize("case", [WHOLE, CUT], ids=["whole", "cut"])
+def test_two_ranks_learn_what_a_plain_loop_learns_from_whole_steps(on_two: OnTwo, case: Case) -> None:
+    ours = on_two.came_to[case]
     plain = adapted(base(), dropout=0.0)
     losses = plain_loop(plain, whole_steps())
 
@@ -59,25 +89,24 @@ def test_two_ranks_learn_what_a_plain_loop_learns_from_whole_steps(tmp_path: Pat
     torch.testing.assert_close(ours["weights"], dict(plain.named_parameters()), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("step", "dropout"), [(0, 0.5), (3, 0.0)])
+@pytest.mark.parametrize("case", SHORT, ids=["first step", "fourth step"])
 def test_a_step_that_runs_out_of_memory_on_one_rank_is_repeated_by_all_as_if_it_had_been_cut_so(
-    tmp_path: Path, step: int, dropout: float
+    on_two: OnTwo, case: Case
 ) -> None:
-    short = trained(tmp_path / "short.pt", 2, 60, dropout, step)
-    reference = trained(tmp_path / "smaller.pt", 2, short["micro_batch_tokens"], dropout)
+    short, reference = on_two.came_to[case], on_two.came_to[SHORT[case]]
 
-    assert short["micro_batch_tokens"] < 60
-    assert f"out of memory at step {step}: micro_batch_tokens goes from 60 to " in short["stderr"]
+    assert short["micro_batch_tokens"] == SHORT[case].micro_batch_tokens < case.micro_batch_tokens
+    assert f"out of memory at step {case.short_at}: micro_batch_tokens goes from 60 to " in on_two.told
     assert len(short["losses"]) == STEPS
-    exact = {"rtol": 0, "atol": 0} if step == 0 else {"rtol": 1e-5, "atol": 1e-6}  # from step 0 on, all is cut alike
+    exact = {"rtol": 0, "atol": 0} if case.short_at == 0 else {"rtol": 1e-5, "atol": 1e-6}  # from step 0, cut alike
     torch.testing.assert_close(short["weights"], reference["weights"], **exact)
 
 
-@pytest.mark.parametrize("arguments", [(1000,), (25,), (60, 3)], ids=["whole", "cut", "out of memory"])
-def test_two_ranks_learn_under_penalties_what_one_does(tmp_path: Path, arguments: tuple[int, ...]) -> None:
-    micro_batch_tokens, *step = arguments
-    alone = trained(tmp_path / "one.pt", 1, 1000, 0.0, "penalties")
-    ours = trained(tmp_path / "two.pt", 2, micro_batch_tokens, 0.0, *step, "penalties")
+@pytest.mark.parametrize("case", PENALIZED, ids=["whole", "cut", "out of memory"])
+def test_two_ranks_learn_under_penalties_what_one_does(
+    on_two: OnTwo, held_alone: dict[str, object], case: Case
+) -> None:
+    ours, alone = on_two.came_to[case], held_alone
 
     assert ours["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     assert alone["penalties"][-1].keys() == {f"train/penalty/{name}" for name in ("l2_sp", "ewc", "kl")}

@@ -1,10 +1,12 @@
-"""A program: trains a tiny model on ranks of its own and keeps each step's loss and the weights.
+"""A program: trains a tiny model on two ranks, once for every case, and keeps each step's loss and the weights.
 
-python two_ranks.py FILE RANKS MICRO_BATCH_TOKENS DROPOUT [STEP_OUT_OF_MEMORY] [penalties]
+python two_ranks.py FILE
 """
 
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,30 @@ LENGTHS = [
     (3, 3),
     (11, 5),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """How a model is trained; memory runs out on the last rank in the step `short_at`."""
+
+    micro_batch_tokens: int
+    dropout: float = 0.0
+    short_at: int | None = None
+    penalized: bool = False
+
+
+WHOLE, CUT = Case(micro_batch_tokens=1000), Case(micro_batch_tokens=25)
+SHORT = {
+    Case(micro_batch_tokens=60, dropout=0.5, short_at=0): Case(micro_batch_tokens=15, dropout=0.5),
+    Case(micro_batch_tokens=60, short_at=3): Case(micro_batch_tokens=15),
+}
+"""Cases that run short, and those that are cut from the first step on as they end."""
+
+PENALIZED = tuple(
+    Case(micro_batch_tokens=tokens, short_at=step, penalized=True)
+    for tokens, step in ((1000, None), (25, None), (60, 3))
+)
+CASES = (WHOLE, CUT, *SHORT, *SHORT.values(), *PENALIZED)
 BATCH = 6  # two whole steps and a smaller one an epoch
 STEPS = 6  # two epochs
 
@@ -114,7 +140,8 @@ class Kept(Callback):
         self.penalties.append({name: value for name, value in logged.items() if name.startswith("train/penalty/")})
 
 
-def running_short(rank: int, *, at_step: int, module: LightningModule) -> None:
+@contextmanager
+def running_short(rank: int, *, at_step: int, module: LightningModule) -> Iterator[None]:
     """Makes memory run out on one rank, in each micro-batch of a step that holds several rows."""
 
     def short(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
@@ -125,20 +152,19 @@ def running_short(rank: int, *, at_step: int, module: LightningModule) -> None:
         return loss
 
     forgetmenot.module.loss_sum = short
+    try:
+        yield
+    finally:
+        forgetmenot.module.loss_sum = loss_sum
 
 
-def main() -> None:
-    """Trains and, on rank 0, writes losses and weights."""
-    file, ranks, micro_batch_tokens = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    torch.set_num_threads(1)
-    training = data(micro_batch_tokens)
-    model = adapted(packing(base()), dropout=float(sys.argv[4]))
-    held = penalties(model) if "penalties" in sys.argv[5:] else {}
+def trained(case: Case, *, ranks: int) -> dict[str, object]:
+    """Returns what a case came to: losses, penalties, weights, and micro_batch_tokens at the end."""
+    training = data(case.micro_batch_tokens)
+    model = adapted(packing(base()), dropout=case.dropout)
+    held = penalties(model) if case.penalized else {}
     training.comparisons = [penalty.comparison for penalty in held.values() if isinstance(penalty, TokenPenalty)]
     module = module_of(model, "llama", penalties=held, total_steps=STEPS)
-    for step in sys.argv[5:]:
-        if step.isdigit():
-            running_short(ranks - 1, at_step=int(step), module=module)
     kept = Kept()
     values = {
         "accelerator": "cpu",
@@ -150,11 +176,19 @@ def main() -> None:
         {**values, "log_every_n_steps": 1}, precision="fp32", callbacks=[kept], loggers=[], max_epochs=2
     )
     torch.manual_seed(7)  # dropout's numbers, the same on every rank
-    trainer.fit(module, training)
-    if trainer.is_global_zero:
-        weights = {name: p.detach().clone() for name, p in module.model.named_parameters()}
-        came_to = {"losses": kept.losses, "penalties": kept.penalties, "weights": weights}
-        torch.save({**came_to, "micro_batch_tokens": training.plan.micro_batch_tokens}, file)
+    with nullcontext() if case.short_at is None else running_short(ranks - 1, at_step=case.short_at, module=module):
+        trainer.fit(module, training)
+    weights = {name: p.detach().clone() for name, p in module.model.named_parameters()}
+    tokens = training.plan.micro_batch_tokens
+    return {"losses": kept.losses, "penalties": kept.penalties, "weights": weights, "micro_batch_tokens": tokens}
+
+
+def main() -> None:
+    """Trains each case and, on rank 0, writes what they came to."""
+    torch.set_num_threads(1)
+    came_to = [trained(case, ranks=2) for case in CASES]
+    if torch.distributed.get_rank() == 0:
+        torch.save(came_to, Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

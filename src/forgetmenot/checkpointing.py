@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
-from forgetmenot.checkpoint import STATE, Checkpoint, Facts, begin, partial_folder, seal
+from forgetmenot.checkpoint import STATE, Checkpoint, Facts, begin, partial_folder, rank_files, seal
 from forgetmenot.data.types import Step
 from forgetmenot.random_state import RandomNumbers, go_on_from, random_numbers
 from forgetmenot.record import on_rank_zero
@@ -110,9 +110,9 @@ class Checkpointing(Callback):
     def save(self, trainer: Trainer) -> None:
         """Keeps the present state; all ranks have to come here. Raises OSError where the disk has no room."""
         started, step = time.monotonic(), trainer.global_step
-        self._of_ranks = _of_all_ranks(trainer)
         partial = partial_folder(self.folder, step)
         on_rank_zero(begin)(partial)
+        self._of_ranks = _of_all_ranks(trainer)  # and none writes before the folder is there
         try:
             trainer.save_checkpoint(partial / STATE, weights_only=False)
             on_rank_zero(self._finish)(trainer, partial, step)
@@ -137,7 +137,8 @@ class Checkpointing(Callback):
         keeper = trainer.checkpoint_callback
         best = Path(keeper.best_model_path) if isinstance(keeper, ModelCheckpoint) else Path()
         if best.is_file():
-            _give(best, partial)
+            for file in rank_files(best):
+                _give(file, partial)
         seal(partial, step=step, facts=self.facts())
 
     def _agreed(self, trainer: Trainer) -> tuple[bool, int]:

@@ -22,7 +22,15 @@ SHIM = Path(__file__).resolve().parents[2] / "train.py"
 KILLS = int(os.environ.get("FORGETMENOT_KILLS", "3"))
 WORDS = ("method=lora", "method.dropout=0.2", "batch_size=2", "epochs=12", "checkpoint_steps=1")
 STEPS = 96
-TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+ON_TWO = ("trainer.accelerator=cpu", "trainer.devices=2")
+TWO_RANKS = ("trainer=ddp", *ON_TWO)
+STRATEGIES = {
+    "ddp": (*WORDS, *TWO_RANKS),
+    "fsdp": (*WORDS, "trainer=fsdp", *ON_TWO, "epochs=3"),
+    "fsdp, the best of all weights": (
+        "method=full", "select=best", "batch_size=2", "epochs=3", "checkpoint_steps=1", "trainer=fsdp", *ON_TWO,
+    ),
+}  # fmt: skip
 
 
 def started(place: Path, *words: str) -> subprocess.Popen[str]:
@@ -45,7 +53,8 @@ def kill_after_lines(process: subprocess.Popen[str], metrics: Path, number: int,
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "adapter" / "adapter_model.safetensors")
+    (file,) = folder.glob("*/*model.safetensors")
+    return load_file(file)
 
 
 def assert_same(run: Path, whole: Path) -> None:
@@ -79,14 +88,15 @@ def test_a_run_that_was_killed_at_a_random_moment_goes_on_to_the_same_weights(
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_ranks_that_were_killed_go_on_to_the_weights_of_two_that_were_not(
-    tmp_path: Path, tiny_arguments: list[str]
+    tmp_path: Path, tiny_arguments: list[str], strategy: str
 ) -> None:
-    words = [*tiny_arguments, *WORDS, *TWO_RANKS, "micro_batch_tokens=64"]
+    words = [*tiny_arguments, *STRATEGIES[strategy], "micro_batch_tokens=64"]
     process = started(tmp_path, *words, "hydra.run.dir=whole")
     assert process.wait(timeout=300) == 0, process.communicate()[0]
     process = started(tmp_path, *words, "hydra.run.dir=run")
-    kill_after_lines(process, tmp_path / "run" / "metrics.jsonl", 40, seconds=0)
+    kill_after_lines(process, tmp_path / "run" / "metrics.jsonl", 12, seconds=0)
 
     process = started(tmp_path, "resume=run")
     output, _ = process.communicate(timeout=300)

@@ -238,6 +238,10 @@ def test_damaged_checkpoints_make_room_for_those_to_come(train: Train, monkeypat
     [
         (("max_steps=2",), "max_steps must be at least the 6 steps that the run has taken, got 2"),
         ((), "resume must be a run whose metrics.jsonl is as long as at step 6, "),
+        (
+            ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"),
+            "trainer.strategy must not be fsdp, since each device had all weights at step 6, got fsdp on 2",
+        ),
     ],
 )
 def test_what_a_run_cannot_go_on_with_is_told_in_one_sentence_and_leaves_no_record(

@@ -67,9 +67,7 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
 
 
 def _keeping(setup: Setup, data: AdaptationData, *, desk: Desk) -> list[Callback]:
-    """Returns what keeps the run's state, so that it can go on; shares of weights are not kept."""
-    if setup.shares_weights:
-        return []
+    """Returns what keeps the run's state, so that it can go on."""
     settings, folder = setup.settings, desk.folder
     facts = told_at_checkpoints(setup, data, result=desk.result, folder=folder, last=desk.last)
     return [

@@ -4,7 +4,6 @@ A checkpoint is taken as a step begins: all that belongs to the steps before, va
 it holds the state before that step, and a run that goes on from it takes the step as it would have been taken.
 """
 
-import errno
 import os
 import shutil
 import time
@@ -21,27 +20,45 @@ from forgetmenot.checkpoint import STATE, Checkpoint, Facts, begin, partial_fold
 from forgetmenot.data.types import Step
 from forgetmenot.random_state import RandomNumbers, go_on_from, random_numbers
 from forgetmenot.record import on_rank_zero
+from forgetmenot.sharded_strategy import ShardedStrategy
 from forgetmenot.signals import Ending, StoppedError
+from forgetmenot.together import together
 
 BEST = "best"
 """The name of the weights that select=best keeps."""
 
 
 class StreamedFile(TorchCheckpointIO):
-    """Writes a checkpoint straight to disk, and renames it: Lightning's own makes it in memory first, a second time."""
+    """Writes a checkpoint straight to disk, and renames it: Lightning's own makes it in memory first, a second time.
+
+    A write that fails is kept until `check`: in Lightning's saving the other ranks wait for the one that writes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failure: OSError | RuntimeError | None = None
+
+    def check(self) -> None:
+        """Raises what the last write failed with, once."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
 
     @override
     def save_checkpoint(
         self, checkpoint: dict[str, object], path: str | Path, storage_options: object | None = None
     ) -> None:
         file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}")
         try:
-            torch.save(checkpoint, partial)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                torch.save(checkpoint, partial)
+                partial.replace(file)
+            finally:
+                partial.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:
+            self.failure = error
 
 
 _SHARE = 20
@@ -108,24 +125,26 @@ class Checkpointing(Callback):
         self._save_and_end(trainer, wanted=wanted, asked=asked)
 
     def save(self, trainer: Trainer) -> None:
-        """Keeps the present state; all ranks have to come here. Raises OSError where the disk has no room."""
+        """Keeps the present state; all ranks have to come here. Raises OSError on all where one cannot write."""
         started, step = time.monotonic(), trainer.global_step
         partial = partial_folder(self.folder, step)
-        on_rank_zero(begin)(partial)
-        self._of_ranks = _of_all_ranks(trainer)  # and none writes before the folder is there
         try:
+            together(lambda: on_rank_zero(begin)(partial), world_size=trainer.world_size)
+            self._of_ranks = _of_all_ranks(trainer)
             trainer.save_checkpoint(partial / STATE, weights_only=False)
-            on_rank_zero(self._finish)(trainer, partial, step)
-        except (OSError, RuntimeError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if not _is_full(error):
-                raise
-            raise OSError(
-                f"the disk must have room for a checkpoint, got none at step {step} in {self.folder}; those before it "
-                "are whole: with more room, resume=RUN_FOLDER goes on where the run ended"
-            ) from error
+            together(_written(trainer).check, world_size=trainer.world_size)
+            together(lambda: on_rank_zero(self._finish)(trainer, partial, step), world_size=trainer.world_size)
+        except OSError as error:
+            on_rank_zero(shutil.rmtree)(partial, ignore_errors=True)
+            raise self._unwritten(error, step) from error
         self._saved_at_step, self._saved_at_second = step, time.monotonic()
         self._seconds = self._saved_at_second - started
+
+    def _unwritten(self, error: OSError, step: int) -> OSError:
+        return OSError(
+            f"{error}, at step {step} in {self.folder}; checkpoints before it are whole: once it can be written, "
+            "resume=RUN_FOLDER goes on where the run ended"
+        )
 
     def _save_and_end(self, trainer: Trainer, *, wanted: bool, asked: int) -> None:
         if (wanted or asked) and trainer.global_step > self._saved_at_step:
@@ -134,6 +153,11 @@ class Checkpointing(Callback):
             raise StoppedError(asked)
 
     def _finish(self, trainer: Trainer, partial: Path, step: int) -> None:
+        files, writing = len(rank_files(partial / STATE)), _writing_ranks(trainer)
+        if files != writing:
+            raise OSError(
+                f"hydra.run.dir must be on a disk that all ranks share, got files of {files} of {writing} ranks"
+            )
         keeper = trainer.checkpoint_callback
         best = Path(keeper.best_model_path) if isinstance(keeper, ModelCheckpoint) else Path()
         if best.is_file():
@@ -142,11 +166,19 @@ class Checkpointing(Callback):
         seal(partial, step=step, facts=self.facts())
 
     def _agreed(self, trainer: Trainer) -> tuple[bool, int]:
-        """Tells whether a checkpoint is due by rank 0's clock, and by which signal any rank was asked to end, or 0."""
-        due = self._is_due() and trainer.is_global_zero
-        told = torch.tensor([float(due), float(self.ending.signal or 0)])
+        """Tells whether a checkpoint is due by rank 0's clock, and by which signal any rank was asked to end, or 0.
+
+        Raises OSError on all ranks where one could not write the best weights.
+        """
+        due, written = self._is_due() and trainer.is_global_zero, _written(trainer)
+        told = torch.tensor([float(due), float(self.ending.signal or 0), float(written.failure is not None)])
         if trainer.world_size > 1:
             told = trainer.strategy.reduce(told.to(trainer.strategy.root_device), reduce_op="max")
+        if told[2] > 0:
+            try:
+                together(written.check, world_size=trainer.world_size)
+            except OSError as error:
+                raise self._unwritten(error, trainer.global_step) from error
         by_steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
         return by_steps or bool(told[0] > 0), int(told[1])
 
@@ -181,8 +213,11 @@ def _of_all_ranks(trainer: Trainer) -> list[RandomNumbers]:
     return states
 
 
-def _is_full(error: Exception) -> bool:
-    """Tells whether a write failed for lack of room: torch's writer raises a RuntimeError without a number."""
-    return getattr(error, "errno", None) == errno.ENOSPC or (
-        isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
-    )
+def _writing_ranks(trainer: Trainer) -> int:
+    return trainer.world_size if isinstance(trainer.strategy, ShardedStrategy) else 1
+
+
+def _written(trainer: Trainer) -> StreamedFile:
+    written = trainer.strategy.checkpoint_io
+    assert isinstance(written, StreamedFile), "build_trainer gives it to every Trainer"
+    return written

@@ -122,6 +122,21 @@ def test_two_ranks_of_which_one_is_asked_to_end_save_together(tmp_path: Path, ti
     assert f'"step": {int(checkpoint.name[5:]) - 1},' in metrics.read_text().splitlines()[-1]
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_of_which_one_cannot_write_end_both_with_a_sentence(
+    tmp_path: Path, tiny_arguments: list[str], strategy: str
+) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / ".partial-00000002").write_text("where rank 0 needs a folder")
+    words = ("method=lora", "max_steps=4", "checkpoint_steps=2", f"trainer={strategy}", *ON_TWO, "hydra.run.dir=run")
+    process = started(tmp_path, *tiny_arguments, *words)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 1 and "Traceback" not in output, output
+    assert "File exists: " in output and "at step 2 in " in output
+    assert "File exists: " in str(read_result(tmp_path / "run")["error"])
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
     """A folder on a file system of one megabyte, where this machine lets us make one."""

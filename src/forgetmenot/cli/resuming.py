@@ -105,13 +105,14 @@ def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, resul
 def told_at_checkpoints(
     setup: Setup, data: AdaptationData, *, result: RunResult, folder: Path, last: Checkpoint | None
 ) -> Callable[[], Facts]:
-    """Returns what tells a checkpoint of its run."""
+    """Returns what tells a checkpoint of its run; what that reads is summed up now: a signal leaves no time for it."""
     began, earlier = time.monotonic(), result.seconds or 0.0
     content = {} if last is None else last.facts["content"]  # as it was checked
     assert isinstance(content, dict), "as it stands here"
+    if last is None:
+        on_rank_zero(lambda: content.update(_content(setup)))()
 
     def facts() -> Facts:
-        content.update(content or _content(setup))  # once: files are large
         return {
             "overrides": result.overrides,
             "started": result.started,

@@ -95,6 +95,9 @@ class Checkpointing(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, dict[str, dict[str, object]]]
     ) -> None:
+        keeper = trainer.checkpoint_callback
+        if isinstance(keeper, ModelCheckpoint) and keeper.state_key in checkpoint["callbacks"]:
+            _find_in(self.folder, checkpoint["callbacks"][keeper.state_key])
         own = checkpoint["callbacks"][self.state_key]
         states = own["random_numbers"]
         assert isinstance(states, list), "as this callback wrote them"
@@ -194,6 +197,18 @@ def restore_best(checkpoint: Checkpoint) -> None:
         newer.unlink()
     for best in checkpoint.folder.glob(f"{BEST}*.ckpt"):
         _give(best, checkpoints)
+
+
+def _find_in(folder: Path, best: dict[str, object]) -> None:
+    """Lets what Lightning kept of the best weights name its files in `folder`, as it is where the run was moved."""
+    scores, at = best["best_k_models"], folder.resolve()
+    assert isinstance(scores, dict), "a score for each file"
+    best["dirpath"] = str(at)
+    best["best_k_models"] = {str(at / Path(file).name): score for file, score in scores.items()}
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        file = best[name]
+        assert isinstance(file, str), "a path, or nothing"
+        best[name] = file and str(at / Path(file).name)
 
 
 def _give(file: Path, folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The Lightning callback that keeps what a run needs in order to go on bitwise where it was.
 
 A checkpoint is taken as a step begins: all that belongs to the steps before, validation too, has happened by then. So
-it holds the state before that step, and a run that goes on from it takes the step as it would have been taken.
+it holds the state before that step, and a run that goes on from it takes the step as it would have been taken. One
+that is asked to end while it validates keeps the state before that validation.
 """
 
 import os
@@ -17,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
 from forgetmenot.checkpoint import STATE, Checkpoint, Facts, begin, partial_folder, rank_files, seal
-from forgetmenot.data.types import Step
+from forgetmenot.data.types import ScoringBatch, Step
 from forgetmenot.random_state import RandomNumbers, go_on_from, random_numbers
 from forgetmenot.record import on_rank_zero
 from forgetmenot.sharded_strategy import ShardedStrategy
@@ -86,6 +87,7 @@ class Checkpointing(Callback):
         self._seconds = 0.0
         self._of_ranks: list[RandomNumbers] = []
         self._restored: RandomNumbers | None = None
+        self._at_validation: RandomNumbers | None = None
         self._stops_early = False
 
     def state_dict(self) -> dict[str, object]:
@@ -120,6 +122,37 @@ class Checkpointing(Callback):
         due, asked = self._agreed(trainer)
         self._save_and_end(trainer, wanted=due, asked=asked)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        if self._restored is not None:  # the run was asked to end while it validated
+            go_on_from(self._restored)
+            self._restored = None
+            loop = trainer.fit_loop.epoch_loop
+            loop.val_loop.batch_progress.reset()
+            loop._batches_that_stepped = trainer.global_step - 1  # the step that is validated
+        self._at_validation = random_numbers()
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: ScoringBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Ends a validation that a signal finds: a run that goes on takes it anew, from its first batch.
+
+        After the last step by max_steps it comes to its end: Lightning would not take it anew.
+        """
+        if trainer.sanity_checking or trainer.global_step == trainer.max_steps:
+            return
+        _, asked = self._agreed(trainer)
+        if asked:
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            progress.reset()
+            progress.increment_ready()  # what Lightning knows a validation by that has not come to its end
+            progress.increment_started()
+            self._save_and_end(trainer, wanted=False, asked=asked)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._at_validation = None
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stops_early = trainer.should_stop
         self.ending.waits = False
@@ -133,7 +166,7 @@ class Checkpointing(Callback):
         partial = partial_folder(self.folder, step)
         try:
             together(lambda: on_rank_zero(begin)(partial), world_size=trainer.world_size)
-            self._of_ranks = _of_all_ranks(trainer)
+            self._of_ranks = _of_all_ranks(trainer, self._at_validation or random_numbers())
             trainer.save_checkpoint(partial / STATE, weights_only=False)
             together(_written(trainer).check, world_size=trainer.world_size)
             together(lambda: on_rank_zero(self._finish)(trainer, partial, step), world_size=trainer.world_size)
@@ -219,8 +252,7 @@ def _give(file: Path, folder: Path) -> None:
         shutil.copyfile(file, folder / file.name)
 
 
-def _of_all_ranks(trainer: Trainer) -> list[RandomNumbers]:
-    own = random_numbers()
+def _of_all_ranks(trainer: Trainer, own: RandomNumbers) -> list[RandomNumbers]:
     if trainer.world_size == 1:
         return [own]
     states: list[RandomNumbers] = [{} for _ in range(trainer.world_size)]

@@ -105,6 +105,12 @@ def any_kept(checkpoints: Path) -> bool:
     return next(_newest_first(checkpoints), None) is not None
 
 
+def newest_step(checkpoints: Path) -> int | None:
+    """Returns the step of the newest checkpoint, which was not read; None where there is none."""
+    newest = next(_newest_first(checkpoints), None)
+    return None if newest is None else int(newest.name.removeprefix("step-"))
+
+
 def newest_whole(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
     """Returns the newest checkpoint that is whole, None where there is none, and what is wrong with newer ones."""
     damaged: list[str] = []

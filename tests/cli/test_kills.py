@@ -122,6 +122,26 @@ def test_two_ranks_of_which_one_is_asked_to_end_save_together(tmp_path: Path, ti
     assert f'"step": {int(checkpoint.name[5:]) - 1},' in metrics.read_text().splitlines()[-1]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_of_which_one_rank_was_killed_ends_with_a_sentence(
+    tmp_path: Path, tiny_arguments: list[str], rank: int
+) -> None:
+    words = [*tiny_arguments, *WORDS, *TWO_RANKS, "checkpoint_steps=2", "epochs=100000", "hydra.run.dir=run"]
+    process = started(tmp_path, *words)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 5) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(process.pid if rank == 0 else int(child), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)  # until both have ended
+    told = "another rank has ended, on which" if rank == 0 else "rank 1 was ended by signal 9 (Killed); resume="
+    assert f"error: {told}" in output and "goes on from step " in output, output
+    assert "Traceback" not in output
+    if rank == 1:
+        assert process.returncode == 1 and read_result(tmp_path / "run")["status"] == "failed"
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_ranks_of_which_one_cannot_write_end_both_with_a_sentence(
     tmp_path: Path, tiny_arguments: list[str], strategy: str

@@ -4,11 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from tiny_models import tiny
 
 from forgetmenot import checkpointing
-from forgetmenot.checkpointing import Checkpointing
+from forgetmenot.checkpointing import Checkpointing, StreamedFile
 from forgetmenot.signals import Ending
 
 
@@ -43,13 +44,19 @@ def keeping(place: Path, *, steps: int | None, minutes: float | None, taking: fl
     return callback
 
 
+def trainer_at(step: int) -> SimpleNamespace:
+    """What the callback asks a Trainer of one rank."""
+    strategy = SimpleNamespace(checkpoint_io=StreamedFile())
+    return SimpleNamespace(global_step=step, is_global_zero=True, world_size=1, should_stop=False, strategy=strategy)
+
+
 def train(callback: Checkpointing, clock: Clock, *, steps: int, seconds_a_step: float) -> list[int]:
     """Returns the steps that checkpoints were written at."""
     for step in range(steps):
-        trainer = SimpleNamespace(global_step=step, is_global_zero=True, world_size=1, should_stop=False)
+        trainer = trainer_at(step)
         callback.on_train_batch_start(trainer, tiny("llama"), None, step)  # type: ignore[arg-type]
         clock.now += seconds_a_step
-    trainer = SimpleNamespace(global_step=steps, is_global_zero=True, world_size=1, should_stop=False)
+    trainer = trainer_at(steps)
     callback.on_train_end(trainer, tiny("llama"))  # type: ignore[arg-type]
     return callback.saved  # type: ignore[attr-defined, no-any-return]
 
@@ -70,3 +77,12 @@ def test_checkpoints_come_by_steps_and_by_the_clock_and_take_a_twentieth_of_the_
 ) -> None:
     callback = keeping(tmp_path, steps=steps, minutes=minutes, taking=taking, clock=clock)
     assert train(callback, clock, steps=10, seconds_a_step=10) == expected
+
+
+def test_a_file_that_cannot_be_written_is_told_of_when_all_ranks_can_hear_it(tmp_path: Path, clock: Clock) -> None:
+    callback, trainer = keeping(tmp_path, steps=None, minutes=None, taking=0, clock=clock), trainer_at(3)
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    trainer.strategy.checkpoint_io.save_checkpoint({"weights": torch.ones(2)}, tmp_path / "taken" / "best.ckpt")
+    with pytest.raises(OSError, match=r"File exists: .*taken.*, at step 3 in .*; checkpoints before it are whole"):
+        callback.on_train_batch_start(trainer, tiny("llama"), None, 3)  # type: ignore[arg-type]
+    callback.on_train_batch_start(trainer, tiny("llama"), None, 4)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ FLOORS = {
     "module": 4, "datamodule": 4, "trainer": 4, "scoring": 4, "base_scores": 4, "cost": 4, "memory": 4, "trial": 4,
     "progress": 4, "penalties": 4, "kept_tensors": 4, "loggers": 4, "record": 4, "outcome": 4, "export": 4, "report": 4,
     "movement": 4, "freed_memory": 4, "checkpointing": 4, "random_state": 4, "dry_run": 4,
+    "sharded_strategy": 4, "together": 4, "lost_ranks": 4,
     "cli": 5, "config": 5,
 }  # fmt: skip
 """A room's floor; of two entries the longer counts. config.settings is plain data, the rest of config/ builds."""

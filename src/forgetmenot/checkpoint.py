@@ -3,6 +3,7 @@
     checkpoints/step-00000120/
         state.ckpt       what Lightning restores: trained weights, optimizer, schedule, loops, random numbers
         best*.ckpt       the best weights so far, under select=best
+        *.rank-N.ckpt    both as the other ranks hold them, where ranks share weights out
         manifest.json    the step, facts of the run, and the size and SHA-256 of each file
 
 The last two are kept: where the newer is damaged, a run goes on from the one before.
@@ -42,6 +43,16 @@ class Checkpoint:
 
 class DamagedError(ValueError):
     """A checkpoint is not what was written."""
+
+
+def rank_file(file: Path, rank: int) -> Path:
+    """Returns where a rank writes its own of a file that rank 0 writes as `file`, where ranks share weights out."""
+    return file if rank == 0 else file.with_name(f"{file.stem}.rank-{rank}{file.suffix}")
+
+
+def rank_files(file: Path) -> list[Path]:
+    """Returns `file` and those of the other ranks that lie beside it."""
+    return [file, *sorted(file.parent.glob(f"{file.stem}.rank-*{file.suffix}"))]
 
 
 def partial_folder(checkpoints: Path, step: int) -> Path:
@@ -92,6 +103,12 @@ def read(folder: Path) -> Checkpoint:
 def any_kept(checkpoints: Path) -> bool:
     """Tells whether a checkpoint lies there, whole or not: reading it is for the run that goes on."""
     return next(_newest_first(checkpoints), None) is not None
+
+
+def newest_step(checkpoints: Path) -> int | None:
+    """Returns the step of the newest checkpoint, which was not read; None where there is none."""
+    newest = next(_newest_first(checkpoints), None)
+    return None if newest is None else int(newest.name.removeprefix("step-"))
 
 
 def newest_whole(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:

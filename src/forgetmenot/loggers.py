@@ -46,6 +46,8 @@ class JsonlLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Adds to the line of `step` and writes it."""
+        if self._step is None:
+            self._reopen()
         if step != self._step:
             self._step = step
             self._values = {}
@@ -53,6 +55,15 @@ class JsonlLogger(Logger):
         numbers = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         self._values |= {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self.save()
+
+    def _reopen(self) -> None:
+        """Takes the last line of a run that goes on as open: it may have ended before its step was validated."""
+        lines = self.file.read_bytes().splitlines(keepends=True) if self.file.exists() else []
+        if lines:
+            self._values = json.loads(lines[-1])
+            step = self._values.pop("step")
+            self._step = None if step is None else int(step)
+            self._start = sum(map(len, lines[:-1]))
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, object] | Namespace, *args: object, **kwargs: object) -> None:

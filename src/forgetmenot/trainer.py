@@ -14,12 +14,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import ModelParallelStrategy
 
-from forgetmenot.checkpoint import CHECKPOINTS
+from forgetmenot.checkpoint import CHECKPOINTS, rank_file
 from forgetmenot.checkpointing import BEST, StreamedFile
 from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS, Settings
-from forgetmenot.model.sharding import read_shares
+from forgetmenot.model.sharding import is_sharded
+from forgetmenot.model.shares import shared_weights
+from forgetmenot.sharded_strategy import ShardedStrategy
 from forgetmenot.signals import StoppedError
 
 SHARDED = "fsdp"
@@ -109,7 +110,7 @@ def build_trainer(
     """Returns the Trainer; batches are planned and progress is ours, so Lightning's own of both are off."""
     make: Callable[..., Trainer] = Trainer  # the user's arguments: config/build.py checks names, Lightning values
     return make(
-        **{"num_sanity_val_steps": 0, **values, **(_sharding(values) or _plugins())},
+        **{"num_sanity_val_steps": 0, **values, **_sharding(values), **_plugins()},
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=max_epochs if max_epochs is not None else -1,
         max_steps=max_steps if max_steps is not None else -1,
@@ -128,15 +129,22 @@ def _plugins() -> dict[str, list[object]]:
     return {"plugins": [StreamedFile(), *cluster]}
 
 
-def _sharding(values: Mapping[str, object]) -> dict[str, ModelParallelStrategy]:
+def _sharding(values: Mapping[str, object]) -> dict[str, ShardedStrategy]:
     """Returns the strategy that shares out weights over all devices of all nodes, where it is chosen."""
-    if values.get("strategy") != SHARDED:
+    devices = sharing_ranks(values)
+    if devices is None:
         return {}
+    return {"strategy": ShardedStrategy(data_parallel_size=devices, tensor_parallel_size=1)}
+
+
+def sharing_ranks(values: Mapping[str, object]) -> int | None:
+    """Returns over how many ranks a Trainer with these settings shares weights out; None where each has them whole."""
+    if values.get("strategy") != SHARDED:
+        return None
     make: Callable[..., Trainer] = Trainer
     hardware = {name: values[name] for name in ("accelerator", "devices", "num_nodes") if name in values}
     counted = make(**hardware, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    devices = counted.num_devices * counted.num_nodes  # as Lightning reads what was asked for
-    return {"strategy": ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1)}
+    return counted.num_devices * counted.num_nodes  # as Lightning reads what was asked for
 
 
 def selection(settings: Settings, monitor: str, folder: Path, *, mode: Literal["min", "max"]) -> list[Callback]:
@@ -175,9 +183,8 @@ def take_best(trainer: Trainer, module: LightningModule, *, last: Mapping[str, f
     best, score = float(keeper.best_model_score), last[keeper.monitor]
     if (score <= best) if keeper.mode == "min" else (score >= best):
         return False
-    if Path(keeper.best_model_path).is_dir():  # of shares
-        read_shares(module, Path(keeper.best_model_path))
-        return True
-    weights = torch.load(keeper.best_model_path, map_location=module.device, weights_only=True)["state_dict"]
-    module.load_state_dict(weights, strict=False)  # what is frozen is not in there
+    file = Path(keeper.best_model_path)
+    own = rank_file(file, trainer.global_rank) if is_sharded(module) else file
+    weights = torch.load(own, map_location=module.device, weights_only=True)["state_dict"]
+    module.load_state_dict(shared_weights(module, weights), strict=False)  # what is frozen is not in there
     return True

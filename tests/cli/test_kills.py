@@ -22,7 +22,15 @@ SHIM = Path(__file__).resolve().parents[2] / "train.py"
 KILLS = int(os.environ.get("FORGETMENOT_KILLS", "3"))
 WORDS = ("method=lora", "method.dropout=0.2", "batch_size=2", "epochs=12", "checkpoint_steps=1")
 STEPS = 96
-TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+ON_TWO = ("trainer.accelerator=cpu", "trainer.devices=2")
+TWO_RANKS = ("trainer=ddp", *ON_TWO)
+STRATEGIES = {
+    "ddp": (*WORDS, *TWO_RANKS),
+    "fsdp": (*WORDS, "trainer=fsdp", *ON_TWO, "epochs=3"),
+    "fsdp, the best of all weights": (
+        "method=full", "select=best", "batch_size=2", "epochs=3", "checkpoint_steps=1", "trainer=fsdp", *ON_TWO,
+    ),
+}  # fmt: skip
 
 
 def started(place: Path, *words: str) -> subprocess.Popen[str]:
@@ -45,7 +53,8 @@ def kill_after_lines(process: subprocess.Popen[str], metrics: Path, number: int,
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "adapter" / "adapter_model.safetensors")
+    (file,) = folder.glob("*/*model.safetensors")
+    return load_file(file)
 
 
 def assert_same(run: Path, whole: Path) -> None:
@@ -79,14 +88,15 @@ def test_a_run_that_was_killed_at_a_random_moment_goes_on_to_the_same_weights(
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_ranks_that_were_killed_go_on_to_the_weights_of_two_that_were_not(
-    tmp_path: Path, tiny_arguments: list[str]
+    tmp_path: Path, tiny_arguments: list[str], strategy: str
 ) -> None:
-    words = [*tiny_arguments, *WORDS, *TWO_RANKS, "micro_batch_tokens=64"]
+    words = [*tiny_arguments, *STRATEGIES[strategy], "micro_batch_tokens=64"]
     process = started(tmp_path, *words, "hydra.run.dir=whole")
     assert process.wait(timeout=300) == 0, process.communicate()[0]
     process = started(tmp_path, *words, "hydra.run.dir=run")
-    kill_after_lines(process, tmp_path / "run" / "metrics.jsonl", 40, seconds=0)
+    kill_after_lines(process, tmp_path / "run" / "metrics.jsonl", 12, seconds=0)
 
     process = started(tmp_path, "resume=run")
     output, _ = process.communicate(timeout=300)
@@ -110,6 +120,41 @@ def test_two_ranks_of_which_one_is_asked_to_end_save_together(tmp_path: Path, ti
     assert read_result(tmp_path / "run")["status"] == "interrupted"
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert f'"step": {int(checkpoint.name[5:]) - 1},' in metrics.read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_of_which_one_rank_was_killed_ends_with_a_sentence(
+    tmp_path: Path, tiny_arguments: list[str], rank: int
+) -> None:
+    words = [*tiny_arguments, *WORDS, *TWO_RANKS, "checkpoint_steps=2", "epochs=100000", "hydra.run.dir=run"]
+    process = started(tmp_path, *words)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 5) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(process.pid if rank == 0 else int(child), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)  # until both have ended
+    told = "another rank has ended, on which" if rank == 0 else "rank 1 was ended by signal 9 (Killed); resume="
+    assert f"error: {told}" in output and "goes on from step " in output, output
+    assert "Traceback" not in output
+    if rank == 1:
+        assert process.returncode == 1 and read_result(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_of_which_one_cannot_write_end_both_with_a_sentence(
+    tmp_path: Path, tiny_arguments: list[str], strategy: str
+) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / ".partial-00000002").write_text("where rank 0 needs a folder")
+    words = ("method=lora", "max_steps=4", "checkpoint_steps=2", f"trainer={strategy}", *ON_TWO, "hydra.run.dir=run")
+    process = started(tmp_path, *tiny_arguments, *words)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 1 and "Traceback" not in output, output
+    assert "File exists: " in output and "at step 2 in " in output
+    assert "File exists: " in str(read_result(tmp_path / "run")["error"])
 
 
 @pytest.fixture

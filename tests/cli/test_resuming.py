@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from tiny_runs import Train, finish, read_lines, read_result
 
 from forgetmenot.checkpoint import read, seal
+from forgetmenot.cli import resuming
 from forgetmenot.module import AdaptationModule
 
 RECIPES = {
@@ -238,6 +239,10 @@ def test_damaged_checkpoints_make_room_for_those_to_come(train: Train, monkeypat
     [
         (("max_steps=2",), "max_steps must be at least the 6 steps that the run has taken, got 2"),
         ((), "resume must be a run whose metrics.jsonl is as long as at step 6, "),
+        (
+            ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"),
+            "trainer.strategy must not be fsdp, since each device had all weights at step 6, got fsdp on 2",
+        ),
     ],
 )
 def test_what_a_run_cannot_go_on_with_is_told_in_one_sentence_and_leaves_no_record(
@@ -264,3 +269,15 @@ def test_a_run_that_was_ended_before_it_wrote_its_settings_is_begun_in_its_folde
     assert ended.code == 138 and not (ended.place / "mine" / "config.yaml").exists()
     assert train("max_steps=1", "hydra.run.dir=mine").code == 0
     assert read_result(ended.place / "mine")["status"] == "complete"
+
+
+def test_what_a_run_reads_is_summed_up_once_and_before_it_trains(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def telling(original: Callable[..., object], name: str) -> Callable[..., object]:
+        return lambda *arguments: told.append(name) or original(*arguments)
+
+    monkeypatch.setattr(resuming, "_content", telling(resuming._content, "sums"))
+    monkeypatch.setattr(AdaptationModule, "training_step", telling(AdaptationModule.training_step, "step"))
+    assert train("max_steps=2", "checkpoint_steps=1").code == 0
+    assert told == ["sums", "step", "step"]

@@ -8,8 +8,6 @@ import torch
 from test_generate import answers, prompts_for
 from tiny_models import tiny
 from torch import distributed
-from torch.distributed.checkpoint import save
-from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
@@ -17,7 +15,8 @@ from forgetmenot.config.compose import compose
 from forgetmenot.config.paths import choices
 from forgetmenot.method.base import Method
 from forgetmenot.method.lora import Lora
-from forgetmenot.model.sharding import check_repeatable, is_sharded, read_shares, shard, whole_weights
+from forgetmenot.model.sharding import check_repeatable, is_sharded, shard, whole_weights
+from forgetmenot.model.shares import optimizer_shares, shared_state, shared_weights, shares
 
 METHODS = sorted(set(choices("method")) - {"qlora", "regularized"})  # a base in 4 bits; full with a penalty
 CHANGES = {"lora": {"rank": 2}, "rslora": {"rank": 2}, "last_layers": {"num_layers": 1}}
@@ -65,16 +64,16 @@ def test_what_every_method_learned_is_written_from_shares_as_from_whole_weights(
     method = compose(f"method/{name}", **CHANGES.get(name, {}))
     assert isinstance(method, Method)
     distances = []
-    for shares in (False, True):
+    for is_shared in (False, True):
         torch.manual_seed(0)
         model = method.apply(tiny("gpt2"))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.01 * parameter.requires_grad)
-        if shares:
+        if is_shared:
             shard(model, mesh)
         with whole_weights(model):
-            method.save(model, tmp_path / str(shares))
+            method.save(model, tmp_path / str(is_shared))
             distances.append(method.distance(model, tiny("gpt2")))
     for file in (tmp_path / "False").iterdir():
         assert (tmp_path / "True" / file.name).read_bytes() == file.read_bytes(), file.name
@@ -88,17 +87,39 @@ def test_shares_that_were_written_come_back_and_what_is_frozen_stays(mesh: Devic
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     before = [parameter.full_tensor().clone() for parameter in learned]
-    save({"state_dict": {n: w for n, w in get_model_state_dict(model).items() if n in names}}, checkpoint_id=tmp_path)
+    torch.save({n: w for n, w in shares(model.state_dict()).items() if n in names}, tmp_path / "shares.ckpt")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
 
-    read_shares(model, tmp_path)
+    read = torch.load(tmp_path / "shares.ckpt", weights_only=True)
+    model.load_state_dict(shared_weights(model, read), strict=False)
 
     torch.testing.assert_close([parameter.full_tensor() for parameter in learned], before, rtol=0, atol=0)
     base = tiny("llama").get_parameter("model.norm.weight")
     kept = model.get_base_model().get_parameter("model.norm.weight")
     torch.testing.assert_close(kept.full_tensor(), base + 1.0, rtol=0, atol=0)
+
+
+def test_what_an_optimizer_keeps_of_shares_comes_back_as_it_was(mesh: DeviceMesh, tmp_path: Path) -> None:
+    model = tiny("llama")
+    shard(model, mesh)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    torch.save(optimizer_shares(optimizer.state_dict()), tmp_path / "state.ckpt")
+    other = torch.optim.AdamW(model.parameters(), lr=0.1)
+
+    read = torch.load(tmp_path / "state.ckpt", weights_only=True)
+    other.load_state_dict(shared_state(read, list(model.parameters())))
+
+    for parameter in model.parameters():
+        was, now = optimizer.state[parameter], other.state[parameter]
+        assert was.keys() == now.keys() and all(torch.equal(was[name], now[name]) for name in ("step",))
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert was[name].placements == now[name].placements == parameter.placements
+            assert torch.equal(was[name].full_tensor(), now[name].full_tensor())
 
 
 def test_a_step_without_memory_ends_a_run_whose_ranks_wait_for_each_other(mesh: DeviceMesh) -> None:

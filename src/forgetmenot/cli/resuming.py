@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from forgetmenot.base_scores import weights_of
-from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole, remove_newer
+from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole, rank_files, remove_newer
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.resume import settings_of_run
@@ -24,6 +24,7 @@ from forgetmenot.datamodule import AdaptationData
 from forgetmenot.loggers import METRICS
 from forgetmenot.record import on_rank_zero
 from forgetmenot.result import FILE_NAME, RunResult
+from forgetmenot.trainer import sharing_ranks
 
 
 def go_on(
@@ -50,7 +51,8 @@ def _last_checkpoint(folder: Path, *, console: Console) -> Checkpoint | None:
     """Returns the newest checkpoint that is whole; tells of what is damaged."""
     last, damaged = newest_whole(folder / CHECKPOINTS)
     if last is not None:
-        _check_plain(last.state)
+        for file in rank_files(last.state):
+            _check_plain(file)
     for sentence in damaged:
         on_rank_zero(console.print)(
             f"A checkpoint is damaged and left out: {sentence}.", soft_wrap=True, markup=False, highlight=False
@@ -86,6 +88,7 @@ def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, resul
     size = 0
     if last is not None:
         _check_content(last.facts, setup)
+        _check_shares(last, setup)
         size = _check_record(last, folder / METRICS)
         most = setup.settings.max_steps
         if most is not None and most < last.step:
@@ -102,13 +105,14 @@ def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, resul
 def told_at_checkpoints(
     setup: Setup, data: AdaptationData, *, result: RunResult, folder: Path, last: Checkpoint | None
 ) -> Callable[[], Facts]:
-    """Returns what tells a checkpoint of its run."""
+    """Returns what tells a checkpoint of its run; what that reads is summed up now: a signal leaves no time for it."""
     began, earlier = time.monotonic(), result.seconds or 0.0
     content = {} if last is None else last.facts["content"]  # as it was checked
     assert isinstance(content, dict), "as it stands here"
+    if last is None:
+        on_rank_zero(lambda: content.update(_content(setup)))()
 
     def facts() -> Facts:
-        content.update(content or _content(setup))  # once: files are large
         return {
             "overrides": result.overrides,
             "started": result.started,
@@ -116,6 +120,7 @@ def told_at_checkpoints(
             "metrics_bytes": _synced(folder / METRICS),
             "micro_batch_tokens": data.plan.micro_batch_tokens,
             "content": content,
+            "sharing_ranks": sharing_ranks(setup.trainer),
         }
 
     return facts
@@ -157,6 +162,18 @@ def _check_content(facts: Facts, setup: Setup) -> None:
                 f"{key} must hold what it held when the run began, with the checksum {was.get(key)}, got "
                 f"{now.get(key)}; put that back, or start a new run"
             )
+
+
+def _check_shares(last: Checkpoint, setup: Setup) -> None:
+    """Raises ConfigError where weights are not shared out over as many ranks as at the checkpoint."""
+    was, now = last.facts.get("sharing_ranks"), sharing_ranks(setup.trainer)
+    if was != now:
+        got = setup.trainer.get("strategy", "auto") if now is None else f"fsdp on {now}"
+        if was is None:
+            raise ConfigError(
+                f"trainer.strategy must not be fsdp, since each device had all weights at step {last.step}, got {got}"
+            )
+        raise ConfigError(f"trainer.strategy must be fsdp on {was} devices, as at step {last.step}, got {got}")
 
 
 def _content(setup: Setup) -> dict[str, str]:

@@ -5,12 +5,9 @@ A forward pass is an act of all ranks. So all take part in as many of them, in t
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_model_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -62,13 +59,6 @@ def on_any_rank(owner: nn.Module, true: Tensor) -> bool:
     told = true.to(torch.uint8)
     torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
     return bool(told)
-
-
-def read_shares(owner: nn.Module, folder: Path) -> None:
-    """Puts what ranks wrote of the trained weights in `owner` into `folder`, a share each, back into them."""
-    trained = {name for name, parameter in owner.named_parameters() if parameter.requires_grad}
-    weights = {name: weight for name, weight in get_model_state_dict(owner).items() if name in trained}
-    load({"state_dict": weights}, checkpoint_id=folder)  # in place
 
 
 @contextmanager

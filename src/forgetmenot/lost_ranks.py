@@ -1,0 +1,85 @@
+"""A rank that ends before its time, as by kill -9 or a lack of memory: the others tell which, and how to go on.
+
+Lightning would kill the process that started the ranks within seconds, without a word.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+from forgetmenot.checkpoint import newest_step
+
+_PATIENCE = 30.0  # seconds that a process has to end by itself, once it can know that a rank is gone
+_NOTICED = 2.0  # seconds until a process that broke a connection counts as ended
+_BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+
+
+class LostRanks(Callback):
+    """Gives the process that started the ranks time to tell that one has ended, before Lightning kills it."""
+
+    def __init__(self, checkpoints: Path) -> None:
+        self.checkpoints = checkpoints
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for observer in _observers():
+            observer._terminate_all = _after_a_while(observer, self.checkpoints)  # type: ignore[method-assign]
+
+
+@contextmanager
+def lost_ranks_told(checkpoints: Path) -> Iterator[None]:
+    """Raises ChildProcessError or ConnectionError where another rank's end has broken what the block waits for."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's, of whatever backend
+        if (sentence := _lost(checkpoints, patience=_NOTICED)) is not None:
+            raise ChildProcessError(sentence) from error
+        if any(words in str(error) for words in _BROKEN):
+            raise ConnectionError(
+                f"another rank has ended, on which this one waited; {_way_on(checkpoints)}"
+            ) from error
+        raise
+
+
+def _observers() -> list[_ChildProcessObserver]:
+    """Returns what watches the ranks that this process has started, whichever Trainer it was."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, _ChildProcessObserver)]
+
+
+def _after_a_while(observer: _ChildProcessObserver, checkpoints: Path) -> Callable[[], None]:
+    def terminate() -> None:
+        time.sleep(_PATIENCE)
+        print(f"error: {_lost(checkpoints, patience=0.0)}", file=sys.stderr, flush=True)
+        _ChildProcessObserver._terminate_all(observer)
+
+    return terminate
+
+
+def _lost(checkpoints: Path, *, patience: float) -> str | None:
+    """Returns which rank that this process started has ended early, None where none has within `patience` seconds."""
+    until = time.monotonic() + patience
+    children: list[subprocess.Popen[bytes]] = [child for each in _observers() for child in each._child_processes]
+    while children:
+        for rank, child in enumerate(children, 1):
+            if code := child.poll():
+                how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
+                return f"rank {rank} was ended by {how}; {_way_on(checkpoints)}"
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.05)
+    return None
+
+
+def _way_on(checkpoints: Path) -> str:
+    step = newest_step(checkpoints)
+    where = "begins anew, since no checkpoint was kept" if step is None else f"goes on from step {step}"
+    return f"resume={checkpoints.parent} {where}"

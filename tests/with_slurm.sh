@@ -47,13 +47,14 @@ end() { # the process that a file names, waited for
 
 stop # what an earlier call left, that was killed
 rm -rf "$folder"
-mkdir -p "$folder/state" "$folder/spool" /run/munge /var/log/munge /var/lib/munge /etc/munge
+mkdir -p "$folder/state" "$folder/spool"
 trap stop EXIT
 
-[ -s /etc/munge/munge.key ] || dd if=/dev/urandom of=/etc/munge/munge.key bs=1 count=1024 status=none
-chown -R munge: /run/munge /var/log/munge /var/lib/munge /etc/munge
-chmod 400 /etc/munge/munge.key
 if ! munge -n > /dev/null 2>&1; then
+    mkdir -p /run/munge /var/log/munge /var/lib/munge /etc/munge
+    [ -s /etc/munge/munge.key ] || dd if=/dev/urandom of=/etc/munge/munge.key bs=1 count=1024 status=none
+    chown -R munge: /run/munge /var/log/munge /var/lib/munge /etc/munge
+    chmod 400 /etc/munge/munge.key
     runuser -u munge -- /usr/sbin/munged
     started_munge=yes
 fi

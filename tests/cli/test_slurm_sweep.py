@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,15 +42,26 @@ class Sweep:
         return self.process.returncode
 
 
-def start(place: Path, *words: str, told: str = "told.txt") -> Sweep:
-    """Starts a sweep as a user would on a login node."""
-    command = [sys.executable, str(TOP / "train.py"), "-m", "hydra/launcher=slurm", *words]
-    with (place / told).open("wb") as stream:
-        process = subprocess.Popen(
-            command, cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=stream, stderr=stream,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-    return Sweep(process=process, folder=place / "all", told=place / told)
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Sweep]]:
+    """Starts a sweep in the test's folder, as a user would on a login node; ends it where the test did not."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str, told: str = "told.txt") -> Sweep:
+        command = [sys.executable, str(TOP / "train.py"), "-m", "hydra/launcher=slurm", *words]
+        with (tmp_path / told).open("wb") as stream:
+            process = subprocess.Popen(
+                command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=stream, stderr=stream,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )  # fmt: skip
+        started.append(process)
+        return Sweep(process=process, folder=tmp_path / "all", told=tmp_path / told)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    subprocess.run(["scancel", "--me"], check=False)
 
 
 def same_weights(run: Path, other: Path) -> bool:
@@ -58,10 +70,10 @@ def same_weights(run: Path, other: Path) -> bool:
 
 
 def test_a_member_that_is_cancelled_is_told_of_while_the_other_finishes_and_resume_finishes_it(
-    tmp_path: Path, tiny_arguments: list[str]
+    start: Callable[..., Sweep], tiny_arguments: list[str]
 ) -> None:
     words = [*tiny_arguments, *WORDS, "method.rank=2,4"]
-    sweep = start(tmp_path, *words, "hydra.sweep.dir=all")
+    sweep = start(*words, "hydra.sweep.dir=all")
     first, second = (sweep.folder / name for name in MEMBERS)
     wait_until(lambda: lines(second) >= 5, of=sweep.told)
     output_of("scancel", f"{sweep.job}_1")
@@ -73,7 +85,7 @@ def test_a_member_that_is_cancelled_is_told_of_while_the_other_finishes_and_resu
     assert [read_result(run)["status"] for run in (first, second)] == ["complete", "interrupted"]
     assert list(second.glob("checkpoints/step-*"))
 
-    sweep = start(tmp_path, *words, "resume=all", told="again.txt")
+    sweep = start(*words, "resume=all", told="again.txt")
     assert sweep.end() == 0
     told = sweep.told.read_text()
     assert "member 0 is complete:" in told and "member 0 is queued" not in told
@@ -82,9 +94,9 @@ def test_a_member_that_is_cancelled_is_told_of_while_the_other_finishes_and_resu
 
 
 def test_a_member_that_gives_way_to_an_urgent_job_goes_on_to_the_same_weights(
-    tmp_path: Path, tiny_arguments: list[str], uninterrupted: Path
+    start: Callable[..., Sweep], tmp_path: Path, tiny_arguments: list[str], uninterrupted: Path
 ) -> None:
-    sweep = start(tmp_path, *tiny_arguments, *WORDS, "seed=0", "hydra.sweep.dir=all")
+    sweep = start(*tiny_arguments, *WORDS, "seed=0", "hydra.sweep.dir=all")
     run = sweep.folder / MEMBERS[0]
     wait_until(lambda: lines(run) >= 5, of=sweep.told)
     job = f"{sweep.job}_0"
@@ -99,10 +111,12 @@ def test_a_member_that_gives_way_to_an_urgent_job_goes_on_to_the_same_weights(
     assert read_lines(run / "metrics.jsonl")[:-1] == read_lines(uninterrupted / "metrics.jsonl")[:-1]
 
 
-def test_ctrl_c_ends_the_jobs_of_members_of_two_ranks_and_they_save(tmp_path: Path, tiny_arguments: list[str]) -> None:
+def test_ctrl_c_ends_the_jobs_of_members_of_two_ranks_and_they_save(
+    start: Callable[..., Sweep], tiny_arguments: list[str]
+) -> None:
     ranks = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.launcher.tasks_per_node=2")
     words = [*tiny_arguments, *WORDS, *ranks, "epochs=100000", "seed=0,1"]
-    sweep = start(tmp_path, *words, "hydra.sweep.dir=all")
+    sweep = start(*words, "hydra.sweep.dir=all")
     first, second = (sweep.folder / name for name in MEMBERS)
     wait_until(lambda: lines(first) >= 5, of=sweep.told)
     sweep.process.send_signal(signal.SIGINT)

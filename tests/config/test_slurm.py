@@ -7,14 +7,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from tiny_runs import logging_kept
 
+import forgetmenot.config.slurm
 import forgetmenot.config.sweep
 from forgetmenot.config.app import run_app
 from forgetmenot.result import RunResult
@@ -70,6 +74,21 @@ def calls(place: Path, *, of: str) -> list[list[str]]:
     return [words for name, *words in lines if name == of]
 
 
+@pytest.fixture
+def handed_back(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the launcher hands back to the sweeper."""
+    launcher = Plugins.instance().class_name_to_class["hydra_plugins.forgetmenot_slurm.SlurmLauncher"]
+    launch, found = launcher.launch, list[object]()
+
+    def noted(self: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        returned = launch(self, job_overrides, initial_job_idx)
+        found.extend(each.return_value for each in returned)
+        return returned
+
+    monkeypatch.setattr(launcher, "launch", noted)
+    return found
+
+
 def test_members_run_as_one_array_and_the_sweep_ends_with_its_table(
     cluster: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,17 +128,18 @@ def test_settings_become_options_of_sbatch(cluster: Path) -> None:
 
 
 def test_a_member_that_fails_stops_nothing_and_a_resumed_sweep_submits_it_alone(
-    cluster: Path, capfd: pytest.CaptureFixture[str]
+    cluster: Path, capfd: pytest.CaptureFixture[str], handed_back: list[object]
 ) -> None:
     folders = sweep("seed=5,6,7", code=1, seed_6="fail")
     assert statuses(folders) == ["complete", "failed", "complete"]
+    assert handed_back == [5.0, None, 7.0], "what a sweeper is told"
     told = capfd.readouterr()
     assert "error: member 1 failed: seed must be another" in told.err
     assert "2 of the members are complete; the same command with resume=all runs the others" in told.out
 
     (cluster / "states.json").unlink()
     assert statuses(sweep("seed=5,6,7", "resume=all")) == ["complete"] * 3
-    assert started() == ["5", "6", "7", "6"]
+    assert started() == ["5", "6", "7", "6"] and handed_back[3:] == [5.0, 6.0, 7.0]
     assert "--array=1" in calls(cluster, of="sbatch")[1]
 
 
@@ -193,6 +213,13 @@ def test_ranks_that_have_a_task_each_are_submitted(cluster: Path) -> None:
     assert {"--ntasks-per-node=2", "--nodes=2"} <= set(calls(cluster, of="sbatch")[0])
 
 
+def test_members_of_evaluate_which_cannot_go_on_are_not_queued_again(cluster: Path) -> None:
+    words = [*WORDS[:3], "hydra.sweep.dir=all", "run=mine", "num_shots=0,1"]
+    run_app(_in_this_process, config_name="evaluate", arguments=[word for word in words if "logger" not in word])
+    (asked,) = calls(cluster, of="sbatch")
+    assert "--no-requeue" in asked and statuses(sorted(Path("all").glob("*_*"))) == ["complete"] * 2
+
+
 def test_without_slurm_the_launcher_is_refused(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +244,7 @@ def test_a_job_that_was_queued_again_goes_on_in_its_folder(cluster: Path, monkey
 def test_ctrl_c_cancels_the_jobs_and_the_sweep_can_be_resumed(
     cluster: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(forgetmenot.config.slurm, "_RECORD_SECONDS", 0.1)  # for the one that ran and left none
     (cluster / "states.json").write_text(json.dumps({"0": ["RUNNING", "RUNNING", "CANCELLED"], "1": "CANCELLED"}))
     ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
     threading.Timer(0, _once_submitted, args=[cluster]).start()

@@ -15,16 +15,16 @@ from forgetmenot.config.sweep import Sweep
 from forgetmenot.result import RunResult
 
 _WELL = "COMPLETED"
-_ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
-)
 _QUEUED = frozenset("CONFIGURING PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD".split())
 _TAKEN_BACK = frozenset(("CANCELLED", "PREEMPTED"))
 _FORGOTTEN = "forgotten"  # Slurm keeps jobs that ended for five minutes, unless told otherwise
+_ENDED = frozenset(
+    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
+) | {_FORGOTTEN}
 
 _POLL_SECONDS = 0.5
 _LEAST_SECONDS, _MOST_SECONDS = 1.0, 30.0  # between questions to Slurm, which answers all of its users
-_RECORD_SECONDS = 60.0  # until a file that another node wrote is seen here, at the latest
+_RECORD_SECONDS = 60.0  # NFS tells of a file that another node wrote within a minute
 
 
 def run_as_jobs(members: Sequence[Member | None], *, sweep: Sweep, options: JobOptions) -> list[float | None]:
@@ -56,7 +56,9 @@ def _run(members: Sequence[Member], *, sweep: Sweep, options: JobOptions) -> dic
         print(f"{member} is queued as job {job}_{member.number}: {' '.join(member.settings)}", flush=True)
     results = {}
     try:
-        for number, state in _as_they_end(job, set(attempts), stopped=lambda: sweep.stopped):
+        for number, state, ran in _as_they_end(job, set(attempts), stopped=lambda: sweep.stopped):
+            if ran or state == _WELL:
+                _wait_for_record(attempts[number])
             results[number] = _ended(attempts[number], state, sweep=sweep)
     except BaseException:
         _cancel(job)
@@ -64,12 +66,12 @@ def _run(members: Sequence[Member], *, sweep: Sweep, options: JobOptions) -> dic
     return results
 
 
-def _as_they_end(job: str, waiting: set[int], *, stopped: Callable[[], bool]) -> Iterator[tuple[int, str]]:
-    """Yields the number and the state of each task of an array once it has ended; tells how they do until then.
+def _as_they_end(job: str, waiting: set[int], *, stopped: Callable[[], bool]) -> Iterator[tuple[int, str, bool]]:
+    """Yields of each task of an array, once it has ended, its number, its state, and whether it was seen to run.
 
-    Once `stopped` says so, the array is cancelled: Slurm sends SIGTERM, members save.
+    Tells how they do until then. Once `stopped` says so, the array is cancelled: Slurm sends SIGTERM, members save.
     """
-    told = dict.fromkeys(waiting, "queued")
+    told, ran = dict.fromkeys(waiting, "queued"), set[int]()
     rhythm, answers, cancelled = _Rhythm(), True, False
     while waiting:
         if stopped() and not cancelled:
@@ -80,18 +82,24 @@ def _as_they_end(job: str, waiting: set[int], *, stopped: Callable[[], bool]) ->
         if (states is not None) != answers:
             answers = not answers
             print("Slurm answers again" if answers else "Slurm does not answer; its jobs are waited for", flush=True)
-        for number in sorted(waiting) if states is not None else ():
-            state = (states or {}).get(number, _FORGOTTEN)
-            if state in _ENDED or state == _FORGOTTEN:
+        now = {} if states is None else {number: states.get(number, _FORGOTTEN) for number in sorted(waiting)}
+        for number, state in now.items():
+            if state in _ENDED:
                 waiting.remove(number)
-                yield number, state
-                continue
-            now = "queued" if state in _QUEUED else "running"
-            if now != told[number]:
-                print(f"member {number} is {now}{' again' if now == 'queued' else ''}", flush=True)
-                told[number] = now
+                yield number, state, number in ran
+            else:
+                _tell_of_change(number, state, told=told)
+                ran |= {number} if told[number] == "running" else set()
         if waiting:
             rhythm.wait(until=_never if cancelled else stopped)
+
+
+def _tell_of_change(number: int, state: str, *, told: dict[int, str]) -> None:
+    """Tells that a member waits or runs where it did the other before."""
+    now = "queued" if state in _QUEUED else "running"
+    if now != told[number]:
+        print(f"member {number} is {now}{' again' if now == 'queued' else ''}", flush=True)
+        told[number] = now
 
 
 @dataclass(kw_only=True)
@@ -127,12 +135,16 @@ def _cancel(job: str) -> None:
         print(f"job {job} could not be cancelled: {' '.join(done.stderr.split())}", flush=True)
 
 
+def _wait_for_record(attempt: Attempt) -> None:
+    """Waits until the record of a run that ended is seen here; not for long, since one that was killed left none."""
+    deadline = time.monotonic() + _RECORD_SECONDS
+    while attempt.record is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
 def _ended(attempt: Attempt, state: str, *, sweep: Sweep) -> RunResult:
     """Returns the record of a member whose job has ended, and tells of it."""
     member = attempt.member
-    deadline = time.monotonic() + _RECORD_SECONDS
-    while state == _WELL and attempt.record is None and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
     fault = None if state in (_WELL, _FORGOTTEN) else f"ended as {state}; {member.folder / OUTPUT} may say why"
     result = attempt.end(fault=fault, interrupted=sweep.stopped or state in _TAKEN_BACK)
     sweep.note(member.folder, result.status)

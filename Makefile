@@ -27,10 +27,8 @@ test: install ## runs the fast tests (CPU, offline)
 test-slow: install ## runs the slow tests, and those that need ../shared where it is there
 	$(BIN)/python -m pytest $(AT_ONCE) -m 'slow or real'
 
-test-slurm: install ## starts Slurm on this machine (Debian, as root) and runs the tests of cluster/
-	tests/start_slurm.sh .slurm
-	SLURM_CONF=$(CURDIR)/.slurm/slurm.conf $(BIN)/python -m pytest -m slurm
-	pkill -F .slurm/slurmctld.pid; pkill -F .slurm/slurmd.pid
+test-slurm: install ## runs the tests that need a Slurm, which it starts on this machine and stops (Debian, as root)
+	tests/with_slurm.sh .slurm $(BIN)/python -m pytest -m slurm
 
 bench-env: .venv-bench/installed .venv-bench-litgpt/installed ## makes environments of the peers we are measured against
 
@@ -72,4 +70,4 @@ format: install ## formats the code
 clean: ## removes .venv and caches; runs in outputs/ stay
 	rm -rf .venv .venv-bench .venv-bench-litgpt .mypy_cache .ruff_cache .pytest_cache dist
 
-.PHONY: help install first-run test test-slow test-gpu bench-env bench bench-gpu capabilities check format clean
+.PHONY: help install first-run test test-slow test-gpu test-slurm bench-env bench bench-gpu capabilities check format clean

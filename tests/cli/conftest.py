@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from slurm_jobs import WORDS
 from tiny_runs import Finished, Train, finish
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -111,3 +112,11 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_arguments: list[
     )
     assert done.code == 0, done.stderr
     return done
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_arguments: list[str]) -> Path:
+    """The folder of the run that tests have Slurm interrupt, without a cluster."""
+    done = finish([*tiny_arguments, *WORDS], tmp_path_factory.mktemp("uninterrupted"))
+    assert done.code == 0, done.stderr
+    return done.folder

@@ -62,6 +62,7 @@ def test_a_wrong_root_key_is_told_as_a_key_of_the_run(conf: Path) -> None:
     [
         ("resume=all", r"resume must be a key of the run \([\w, ]+\), got resume"),
         ("hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs must be set together with hydra/launcher=joblib, got .*"),
+        ("hydra.launcher.qos=high", "hydra.launcher.qos must be set together with hydra/launcher=slurm, got a .*"),
     ],
 )
 def test_a_key_that_another_command_or_launcher_has_is_told_without_a_choice_of_ours(

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,9 @@ from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, refuse_sweep, sweeping
 from forgetmenot.config.words import parted
 from forgetmenot.signals import exit_code
+
+if TYPE_CHECKING:
+    from forgetmenot.config.member import Member
 
 Story = Callable[[DictConfig], float | None]
 
@@ -52,7 +56,7 @@ def run_app(
     with sweeping(config_name, arguments) as sweep:
         try:
             with stopping(sweep.stop) as restore:
-                task = _Task(story=story, sweep=sweep, command_line=command_line, before_story=restore)
+                task = Task(story=story, sweep=sweep, command_line=command_line, before_story=restore)
                 if asks_for_sweep(arguments):
                     sweep.check()  # before Hydra writes anything
                     check_swept(settings)
@@ -74,7 +78,7 @@ def run_app(
 
 
 @dataclass(kw_only=True)
-class _Task:
+class Task:
     """What Hydra calls with a config: the story itself, or a command for it where that is a member of a sweep."""
 
     story: Story
@@ -101,16 +105,27 @@ class _Task:
             _tell(error)
             return None
 
-    def __reduce__(self) -> tuple[Callable[..., "_Task"], tuple[Sweep, list[str]]]:
+    def prepare(self, config: DictConfig) -> "Member | None":
+        """Returns the member that Hydra is at, for a launcher that starts it; None where it is not to be started."""
+        from forgetmenot.config.member import prepare_member
+
+        try:
+            return prepare_member(self.sweep, config)
+        except USER_ERRORS as error:
+            self.failures += 1
+            _tell(error)
+            return None
+
+    def __reduce__(self) -> tuple[Callable[..., "Task"], tuple[Sweep, list[str]]]:
         """Tells joblib's processes, which start members alone, what they need for it."""
         return _in_another_process, (self.sweep, self.command_line)
 
 
-def _in_another_process(sweep: Sweep, command_line: list[str]) -> _Task:
+def _in_another_process(sweep: Sweep, command_line: list[str]) -> Task:
     register_resolvers()
     signal.signal(signal.SIGINT, lambda *_: None)  # the process that started the sweep says when to end
     _end_with(sweep.pid)
-    return _Task(story=_no_story, sweep=sweep, command_line=command_line, before_story=lambda: None, busy=_busy())
+    return Task(story=_no_story, sweep=sweep, command_line=command_line, before_story=lambda: None, busy=_busy())
 
 
 @cache

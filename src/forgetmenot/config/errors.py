@@ -82,9 +82,10 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     where, _, word = key.rpartition(".")
     if where == "trainer" and word in TRAINER_KEYS_OF_OURS:
         return f"{key} must be set by {TRAINER_KEYS_OF_OURS[word]}, got {key}"
-    if where == "hydra.launcher":
-        return f"{key} must be set together with hydra/launcher=joblib, got a launcher without {word}"
     known = [str(name) for name in error.parent_node] if isinstance(error.parent_node, DictConfig) else []
+    if where == "hydra.launcher" and known == ["_target_"]:
+        other = "slurm" if word in OmegaConf.load(conf_folder() / "hydra" / "launcher" / "slurm.yaml") else "joblib"
+        return f"{key} must be set together with hydra/launcher={other}, got a launcher without {word}"
     if not where and choices(key):
         return f"{key} must be chosen before it is set, as {key}=[{'|'.join(choices(key))}], got none that was"
     if not known and where and choices(where):

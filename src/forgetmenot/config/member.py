@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -22,18 +24,21 @@ from forgetmenot.config.words import names, quoted
 from forgetmenot.folder_lock import only_writer
 from forgetmenot.result import FILE_NAME, RunResult
 
-_LAUNCHERS = ("basic", "joblib")
+_LAUNCHERS = ("basic", "joblib", "slurm")
 _OF_SWEEP = (
     "hydra.mode", "hydra.run", "hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/launcher", "hydra/sweeper",
 )  # fmt: skip
 """Settings of Hydra that say how the sweep runs, and nothing of its members."""
 
-_OUTPUT = "terminal.log"  # what members that run at once would print over one another
+OUTPUT = "terminal.log"  # what members that run at once would print over one another
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """The run of one combination of settings; `at_once` says how many run beside each other."""
+    """The run of one combination of settings; `at_once` says how many run beside each other on this machine.
+
+    `complete` is its record where an earlier sweep has completed it.
+    """
 
     config: DictConfig
     folder: Path
@@ -43,6 +48,7 @@ class Member:
     place: Path
     at_once: int
     goes_on: bool = False
+    complete: RunResult | None = None
 
     @classmethod
     def of(cls, config: DictConfig) -> "Member":
@@ -71,12 +77,31 @@ class Member:
         folder = quoted(f"hydra.run.dir={self.folder}", key="hydra.run.dir")
         own = ["hydra.mode=RUN", f"hydra.job.num={self.number}", folder]
         if self.goes_on:
-            own.append(quoted(f"resume={self.folder}", key="resume"))
+            own.append(self.way_on)
         return [*self.settings, *self.hydra_settings, *own]
+
+    @property
+    def way_on(self) -> str:
+        """The setting with which it goes on from its last checkpoint."""
+        return quoted(f"resume={self.folder}", key="resume")
 
 
 def run_member(sweep: Sweep, config: DictConfig) -> float | None:
     """Runs the member that Hydra is at, unless it is complete already; returns its objective, for sweepers.
+
+    Raises ConfigError where it cannot be started.
+    """
+    member = prepare_member(sweep, config)
+    if member is None:
+        return None
+    with _told_if_not_started(member.folder, sweep):
+        result = member.complete or _run(member, sweep)
+    sweep.note(member.folder, result.status)
+    return objective_of(result)
+
+
+def prepare_member(sweep: Sweep, config: DictConfig) -> Member | None:
+    """Returns the member that Hydra is at, ready to be started; None where the sweep is stopped.
 
     Raises ConfigError where it cannot be started.
     """
@@ -86,16 +111,25 @@ def run_member(sweep: Sweep, config: DictConfig) -> float | None:
     if sweep.stopped:
         remove_unused(member.folder)
         return None
-    try:
-        result = _completed_before(member, sweep)
-        if result is None:
-            result = _run(replace(member, goes_on=_has_checkpoint(member)), sweep)
-    except (ValueError, OSError):
-        sweep.note(member.folder, "not started")
-        remove_unused(member.folder)
-        raise
-    sweep.note(member.folder, result.status)
+    with _told_if_not_started(member.folder, sweep):
+        complete = _completed_before(member, sweep)
+    return replace(member, complete=complete, goes_on=complete is None and _has_checkpoint(member))
+
+
+def objective_of(result: RunResult) -> float | None:
+    """Returns what a sweeper is told of a member."""
     return result.objective["value"] if result.status == "complete" and result.objective else None
+
+
+@contextmanager
+def _told_if_not_started(folder: Path, sweep: Sweep) -> Iterator[None]:
+    """Notes of a member that it was not started where the block raises what a user got wrong."""
+    try:
+        yield
+    except (ValueError, OSError):
+        sweep.note(folder, "not started")
+        remove_unused(folder)
+        raise
 
 
 def _completed_before(member: Member, sweep: Sweep) -> RunResult | None:
@@ -129,30 +163,67 @@ def _has_checkpoint(member: Member) -> bool:
     return any_kept(member.folder / CHECKPOINTS)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A member that was started: when, and the record that lay in its folder before."""
+
+    member: Member
+    started: str
+    clock: float
+    earlier: RunResult | None
+
+    @classmethod
+    def begin(cls, member: Member) -> "Attempt":
+        """Returns the attempt that starts now."""
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        return cls(member=member, started=now, clock=time.perf_counter(), earlier=_read(member.folder))
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it was started."""
+        return time.perf_counter() - self.clock
+
+    @property
+    def record(self) -> RunResult | None:
+        """What the run itself has recorded; None where it has not, or not yet."""
+        result = _read(self.member.folder)
+        return None if result == self.earlier else result
+
+    def end(self, *, fault: str | None, interrupted: bool) -> RunResult:
+        """Returns the record of a run that has ended, `fault` being what else is known of that.
+
+        One that it did not leave is written here.
+        """
+        result = self.record
+        if result is None:
+            result = RunResult(
+                status="interrupted" if interrupted else "failed",
+                error=None if interrupted else fault or "ended without a record",
+                name=self.member.folder.name,
+                overrides=list(self.member.settings),
+                started=self.started,
+                seconds=self.seconds,
+            )
+            with only_writer(self.member.folder):
+                result.write(self.member.folder)
+        elif fault is not None and result.status == "complete":
+            result = replace(result, status="failed", error=f"{fault} after its record was complete")
+        return result
+
+
 def _run(member: Member, sweep: Sweep) -> RunResult:
-    """Runs a member to its end, tells of it, and returns its record; one that it did not leave is written here."""
-    started, clock = datetime.now().astimezone().isoformat(timespec="seconds"), time.perf_counter()
+    """Runs a member to its end, tells of it, and returns its record."""
+    attempt = Attempt.begin(member)
     print(f"{member}: {' '.join(member.settings)}", flush=True)
-    earlier = _read(member.folder)
     code = _wait_for(member, sweep)
-    seconds = time.perf_counter() - clock
-    result = _read(member.folder)
-    if result is None or result == earlier:
-        result = RunResult(
-            status="interrupted" if sweep.stopped else "failed",
-            error=None if sweep.stopped else _ended_by(code),
-            name=member.folder.name,
-            overrides=list(member.settings),
-            started=started,
-            seconds=seconds,
-        )
-        with only_writer(member.folder):
-            result.write(member.folder)
-    elif code != 0 and result.status == "complete":
-        result = replace(result, status="failed", error=f"{_ended_by(code)} after its record was complete")
-    elif member.at_once == 1 and code == 1:
-        return result  # the run has told why
-    _tell(member, result, seconds=seconds)
+    record = attempt.record
+    if record is not None and record.status != "complete" and member.at_once == 1 and code == 1:
+        return record  # the run has told why
+    result = attempt.end(fault=None if code == 0 else _ended_by(code), interrupted=sweep.stopped)
+    if result.status == "failed":
+        tell_failed(member, result)
+    elif member.at_once > 1:
+        tell_ended(member, result, seconds=attempt.seconds)
     return result
 
 
@@ -171,14 +242,17 @@ def _wait_for(member: Member, sweep: Sweep) -> int:
             environment=environment,
             cores=cores(),
         )
-        return start(environment={**environment, **mine}, output=member.folder / _OUTPUT)
+        return start(environment={**environment, **mine}, output=member.folder / OUTPUT)
 
 
-def _tell(member: Member, result: RunResult, *, seconds: float) -> None:
-    if result.status == "failed":
-        print(f"error: {member} failed: {result.error}", file=sys.stderr, flush=True)
-    elif member.at_once > 1:
-        print(f"{member} is {result.status} after {seconds:.0f} s", flush=True)
+def tell_failed(member: Member, result: RunResult) -> None:
+    """Tells why a member failed."""
+    print(f"error: {member} failed: {result.error}", file=sys.stderr, flush=True)
+
+
+def tell_ended(member: Member, result: RunResult, *, seconds: float) -> None:
+    """Tells what a member came to."""
+    print(f"{member} is {result.status} after {seconds:.0f} s", flush=True)
 
 
 def _ended_by(code: int) -> str:

@@ -16,10 +16,10 @@ FLOORS = {
     "data": 1,
     "model": 2, "metric": 2,
     "method": 3, "regularizer": 3, "loss": 3, "generate": 3, "key_values": 3, "optim": 3, "muon": 3,
-    "footprint": 3, "heap": 3,
+    "footprint": 3, "heap": 3, "trace": 3, "deepen": 3,
     "module": 4, "datamodule": 4, "trainer": 4, "scoring": 4, "base_scores": 4, "cost": 4, "memory": 4, "trial": 4,
     "progress": 4, "penalties": 4, "kept_tensors": 4, "loggers": 4, "record": 4, "outcome": 4, "export": 4, "report": 4,
-    "movement": 4, "freed_memory": 4, "checkpointing": 4, "random_state": 4, "dry_run": 4,
+    "movement": 4, "freed_memory": 4, "checkpointing": 4, "random_state": 4, "dry_run": 4, "recorder": 4,
     "sharded_strategy": 4, "together": 4, "lost_ranks": 4,
     "cli": 5, "config": 5,
 }  # fmt: skip

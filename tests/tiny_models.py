@@ -32,7 +32,7 @@ from transformers import (
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.types import IGNORE_INDEX, Batch, Encoded
 from forgetmenot.model.facts import ModelFacts, read_facts
-from forgetmenot.model.load import Model, load, read_config
+from forgetmenot.model.load import Model, empty_model, load, read_config
 from forgetmenot.model.packing import use_packed_attention
 
 PAD, BOS, EOS, FIRST_WORD, VOCAB = 0, 1, 2, 4, 48
@@ -101,6 +101,15 @@ def _drawn(family: str, seed: int, sizes: tuple[tuple[str, int], ...]) -> PreTra
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return auto.from_config(config, dtype=torch.float32).eval()
+
+
+def of_depth(family: str, depth: int, *, sizes: Mapping[str, int] | None = None) -> PreTrainedModel:
+    """Returns an empty fp32 model of `depth` blocks in each stack; `sizes` makes it wider."""
+    settings = {**CONFIGS[family].to_dict(), **(sizes or {})}
+    settings.pop("layer_types", None)  # as many as there are blocks
+    names = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+    config = type(CONFIGS[family]).from_dict({**settings, **{name: depth for name in names if settings.get(name)}})
+    return empty_model(model_at("nowhere", weights="random"), config).float()
 
 
 def model_at(path: str | Path, *, weights: str = "pretrained") -> Model:

@@ -37,6 +37,12 @@ def _gigabytes(done: Finished, part: str) -> float:
     return float(row[1].replace(",", ""))
 
 
+def _work(done: Finished) -> float:
+    row = re.search(r"A step computes ([\d.,]+) GFLOP", done.stdout)
+    assert row, done.stdout
+    return float(row[1].replace(",", ""))
+
+
 def test_a_plan_tells_parts_rows_and_time_and_leaves_nothing_behind(plan: Plan) -> None:
     done = plan("method=lora", "method.rank=2", "flops_per_second=1e9")
     assert done.code == 0, done.stderr
@@ -95,11 +101,36 @@ def test_four_bits_take_a_fraction_of_the_weights(of_shapes: Plan) -> None:
     assert _gigabytes(quantized, "weights") < _gigabytes(plain, "weights")
 
 
-def test_penalties_are_counted_where_that_is_known(of_shapes: Plan) -> None:
+def test_what_penalties_on_weights_hold_is_counted(of_shapes: Plan) -> None:
     least = ["method=full", "max_length=128", "memory_gb=80"]
-    held = of_shapes(*least, "regularizer=l2_sp")
-    assert _gigabytes(held, "penalties") == pytest.approx(_gigabytes(held, "weights"), rel=0.05)
-    assert "What ewc holds is not counted" in of_shapes(*least, "regularizer=ewc").stdout
+    l2_sp, ewc = of_shapes(*least, "regularizer=l2_sp"), of_shapes(*least, "regularizer=ewc")
+    weights = _gigabytes(l2_sp, "weights")
+    assert _gigabytes(l2_sp, "penalties") == pytest.approx(weights, rel=0.05)
+    assert _gigabytes(ewc, "penalties") == pytest.approx(2 * weights, rel=0.05)  # the start and the Fisher
+
+
+def test_a_reference_model_is_held_and_computes(of_shapes: Plan) -> None:
+    least = ["method=lora", "max_length=128", "memory_gb=80"]
+    held, plain = of_shapes(*least, "regularizer=kl"), of_shapes(*least)
+    assert _gigabytes(held, "penalties") == pytest.approx(_gigabytes(plain, "weights"), rel=0.1)
+    assert _work(held) == pytest.approx((3 + 2) / 2 * _work(plain), rel=0.15)  # two readings, and one without backward
+
+
+@pytest.mark.filterwarnings("ignore:model.liger has no effect on a CPU")
+@pytest.mark.parametrize("option", ["compile", "liger"])
+def test_what_an_option_saves_is_told_as_not_counted(of_shapes: Plan, option: str) -> None:
+    done = of_shapes("method=lora", "max_length=128", "memory_gb=80", f"model.{option}=true")
+    assert f"What model.{option} saves is not counted: the plan is that of a run without it." in done.stdout
+
+
+def test_a_change_of_method_keeps_what_the_command_line_says_of_it(of_shapes: Plan) -> None:
+    least = ["max_length=128", "micro_batch_tokens=128", "model.activation_checkpointing=true", "method.rank=128"]
+    plain, quantized = (
+        _gigabytes(of_shapes(*least, f"method={name}", "memory_gb=80"), "all") for name in ("lora", "qlora")
+    )
+    between = (plain + quantized) / 2 / 0.9
+    done = of_shapes(*least, "method=lora", f"memory_gb={between}")
+    assert f"The cheapest change that fits: method=qlora ({quantized:.2f} GB)" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 
-from forgetmenot.cli.planning import Estimate, Planned, at_least, estimate
+from forgetmenot.cli.estimating import Estimate, estimate
+from forgetmenot.cli.planning import Planned
 from forgetmenot.cli.trainable import check_shared_steps
 from forgetmenot.config.build import build
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.footprint import Parts, Spread, fits, halvings
 from forgetmenot.method.base import Method
 from forgetmenot.model.load import empty_model
-from forgetmenot.trainer import SHARDED
+from forgetmenot.model.quantize import check_quantization
+from forgetmenot.trainer import SHARDED, base_dtype
 
 _MOST_DEVICES = 1024
 
@@ -37,9 +40,13 @@ def cheapest_change(plan: Planned, found: Estimate, *, memory: int) -> Change | 
 
 
 def _alone(plan: Planned, found: Estimate, *, memory: int) -> Iterator[Change | None]:
-    yield _smaller_micro_batches(plan, found, memory=memory)
-    for settings, changed in (_recomputing(plan), *_other_methods(plan)):
-        yield None if changed is None else _tried(changed, memory=memory, settings=settings)[0]
+    held = replace(found.on_device, activations=0, logits=0, allocator=0)
+    if fits(held, memory=memory):  # else neither helps
+        yield _smaller_micro_batches(plan, found, memory=memory)
+        settings, recomputing = _recomputing(plan)
+        yield None if recomputing is None else _tried(recomputing, memory=memory, settings=settings)[0]
+    for settings, changed in _other_methods(plan):
+        yield _tried(changed, memory=memory, settings=settings)[0]
     yield _more_devices(plan, found, memory=memory, settings="")
 
 
@@ -50,10 +57,7 @@ def _together(plan: Planned, *, memory: int) -> Change | None:
     recomputing = _recomputing(changed)
     if recomputing[1] is not None:
         changed, settings = recomputing[1], f"{settings} {recomputing[0]}"
-    found = None
     for more, next_ in (("", changed), *_other_methods(changed)):
-        if next_ is None:
-            continue
         together = f"{settings} {more}".strip()
         change, found = _tried(next_, memory=memory, settings=together)
         if change is not None:
@@ -63,12 +67,20 @@ def _together(plan: Planned, *, memory: int) -> Change | None:
 
 
 def _tried(plan: Planned, *, memory: int, settings: str) -> tuple[Change | None, Estimate | None]:
-    """Returns the change where it makes the run fit, and its estimate where what is held always left room for more."""
-    if not fits(at_least(plan), memory=memory):
+    """Returns the change where it makes the run fit, and its estimate where the base alone left room for more."""
+    if not fits(Parts(weights=_base_at_least(plan)), memory=memory):
         return None, None
     found = estimate(plan)
     parts = found.on_device
     return (Change(settings=settings, parts=parts) if fits(parts, memory=memory) else None), found
+
+
+def _base_at_least(plan: Planned) -> int:
+    """Returns bytes that a device's share of the base's weights takes at the very least."""
+    setup = plan.setup
+    held_in = base_dtype(setup.precision, freezes_base=setup.method.freezes_base)
+    bits = 4 if setup.method.quantization else 8 * held_in.itemsize
+    return setup.facts.parameters * bits // 8 // (plan.spread_over if setup.shares_weights else 1)
 
 
 def _smaller_micro_batches(plan: Planned, found: Estimate, *, memory: int) -> Change | None:
@@ -107,13 +119,25 @@ def _recomputing(plan: Planned) -> tuple[str, Planned | None]:
     return settings, replace(plan, setup=replace(setup, model=replace(setup.model, activation_checkpointing=True)))
 
 
-def _other_methods(plan: Planned) -> Iterator[tuple[str, Planned | None]]:
-    """Yields the run with LoRA where the base is trained, and with QLoRA where it is not in 4 bits."""
-    method = plan.setup.method
-    for name, cheaper in (("lora", not method.freezes_base), ("qlora", method.quantization is None)):
-        if cheaper:
-            other = build(compose("train", overrides=[f"method={name}"]).method, Method, key="method")
-            yield f"method={name}", replace(plan, setup=replace(plan.setup, method=other))
+def _other_methods(plan: Planned) -> Iterator[tuple[str, Planned]]:
+    """Yields the run with LoRA where the base is trained, and with QLoRA where it is not in 4 bits.
+
+    What the command line says of the method stays, where the other has such a key.
+    """
+    setup = plan.setup
+    said = [word for word in HydraConfig.get().overrides.task if word.startswith("method.")]
+    for name, cheaper in (("lora", not setup.method.freezes_base), ("qlora", setup.method.quantization is None)):
+        if not cheaper:
+            continue
+        keys = compose("train", overrides=[f"method={name}"]).method
+        kept = [word for word in said if word.partition("=")[0].removeprefix("method.") in keys]
+        try:
+            other = build(compose("train", overrides=[f"method={name}", *kept]).method, Method, key="method")
+            empty = empty_model(setup.model, setup.model_config)
+            check_quantization(other.quantization, empty=empty, weights="pretrained")
+        except ValueError:  # settings or a model that it does not go with: no change to propose
+            continue
+        yield f"method={name}", replace(plan, setup=replace(setup, method=other))
 
 
 def _more_devices(plan: Planned, found: Estimate, *, memory: int, settings: str) -> Change | None:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 from transformers import PreTrainedModel
 
 from forgetmenot.base_scores import computing, weights_of
@@ -19,7 +20,7 @@ from forgetmenot.data.types import Encoded
 from forgetmenot.kept_tensors import made_once
 from forgetmenot.model.facts import read_facts
 from forgetmenot.model.load import empty_model, load, load_tokenizer, read_config
-from forgetmenot.model.packing import use_packed_attention
+from forgetmenot.model.packing import use_packed_attention, use_packed_attention_by_kernel
 from forgetmenot.progress import tracked
 from forgetmenot.regularizer.base import Frozen, Penalty, Supplies, Tensors, TokenPenalty
 from forgetmenot.result import RunResult
@@ -66,12 +67,44 @@ def penalties_for(
     return {regularizer.name: regularizer.prepare(model, supplies) for regularizer in setup.regularizers}
 
 
+def empty_token_penalties(setup: Setup, model: PreTrainedModel, *, on_cuda: bool) -> dict[str, TokenPenalty]:
+    """Returns those on tokens by name, around models without weights that read rows as the device would let them."""
+
+    def load(path: str | None = None, *, dtype: torch.dtype | None = None) -> Frozen:
+        reading = setup if path is None else _reading(setup, path)
+        empty = empty_model(reading.model, reading.model_config)
+        nn.Module.to(empty, dtype or base_dtype(setup.precision, freezes_base=True))
+        if reading.packs:
+            (use_packed_attention_by_kernel if on_cuda else use_packed_attention)(empty)
+        return _frozen(reading, empty)
+
+    def make_now(name: str, settings: Mapping[str, object], *, make: Callable[[], Tensors]) -> Tensors:
+        return make()
+
+    supplies = Supplies(
+        collator=setup.collator(virtual_tokens=setup.method.virtual_ids),
+        seed=setup.settings.seed,
+        device=torch.device("meta"),
+        load=load,
+        retained=partial(_retained, setup),
+        keep=make_now,
+        track=lambda items, title, total: iter(items),
+    )
+    on_tokens = [regularizer for regularizer in setup.regularizers if not regularizer.holds_weights]
+    prepared = {regularizer.name: regularizer.prepare(model, supplies) for regularizer in on_tokens}
+    return {name: penalty for name, penalty in prepared.items() if isinstance(penalty, TokenPenalty)}
+
+
 def _load(setup: Setup, path: str | None = None, *, dtype: torch.dtype | None = None) -> Frozen:
     reading = setup if path is None else _reading(setup, path)
     held_in = dtype or base_dtype(setup.precision, freezes_base=True)
     model = load(reading.model, config=reading.model_config, dtype=held_in, seed=setup.settings.seed)
     if reading.packs:
         use_packed_attention(model)
+    return _frozen(reading, model)
+
+
+def _frozen(reading: Setup, model: PreTrainedModel) -> Frozen:
     return Frozen(
         model=model.eval().requires_grad_(False),
         facts=reading.facts,

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from forgetmenot.cli.changes import cheapest_change
-from forgetmenot.cli.planning import Estimate, Planned, estimate, planned
+from forgetmenot.cli.estimating import Estimate, estimate
+from forgetmenot.cli.planning import Planned, planned
 from forgetmenot.config.build import build
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.settings import Planning
@@ -79,6 +80,9 @@ def _opening(plan: Planned, found: Estimate) -> Iterator[str]:
     )
     for name in found.untold:
         yield f"What {name} holds is not counted: it is known once it is prepared."
+    for option, chosen in (("compile", setup.model.compile), ("liger", setup.model.liger and plan.on_cuda)):
+        if chosen:
+            yield f"What model.{option} saves is not counted: the plan is that of a run without it."
 
 
 def _time(plan: Planned, found: Estimate, asked: Planning) -> str:

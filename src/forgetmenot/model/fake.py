@@ -40,6 +40,14 @@ def make_fake(model: nn.Module) -> list[Tensor]:
     return [fake for fake, _ in known.values()]
 
 
+def held_by(layer: nn.Module) -> Iterator[Tensor]:
+    """Yields all tensors that `layer` holds: parameters, buffers and what quantized weights keep beside themselves."""
+    yield from layer.parameters()
+    yield from layer.buffers()
+    for state in _states(layer):
+        yield from (value for value in vars(state).values() if isinstance(value, Tensor))
+
+
 def _states(model: nn.Module) -> Iterator[object]:
     """Yields what quantized weights keep beside themselves, scales of scales too."""
     for parameter in model.parameters():

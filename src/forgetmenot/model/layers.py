@@ -79,6 +79,13 @@ def blocks_anywhere(model: nn.Module) -> list[nn.Module]:
     return [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
 
 
+def stacks(model: nn.Module) -> list[nn.ModuleList]:
+    """Returns the lists of blocks that run one behind the other, an encoder's too, outer ones first."""
+    return [
+        layer for layer in model.modules() if isinstance(layer, nn.ModuleList) and len(layer) and _all_blocks(layer)
+    ]
+
+
 def final_norms(model: PreTrainedModel) -> list[nn.Module]:
     """Returns the normalization between the last block and the output head; none where a family has none there."""
     holder, _ = _stack(model)

@@ -117,8 +117,8 @@ class Regularizer(ABC):
         `own` are the names of the base's parameters, `context` the tokens that it reads (None: any number).
         """
 
-    def kept_bytes(self, model: nn.Module, *, base: int) -> int | None:
-        """Returns what its penalty holds beside the adapted `model` over a base of `base` bytes.
+    def kept_bytes(self, model: nn.Module) -> int | None:
+        """Returns what its penalty on the weights of the adapted `model`, which may be empty, holds beside them.
 
         None: that is known once it is prepared, and not before.
         """

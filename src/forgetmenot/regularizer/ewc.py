@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from forgetmenot.data.types import Encoded
+from forgetmenot.model.layers import inputs, outputs
 from forgetmenot.model.quantize import was_conv1d
 from forgetmenot.regularizer.base import Frozen, Penalty, Regularizer, Supplies, Tensors
 from forgetmenot.regularizer.fisher import diagonal_fisher, sample_texts
@@ -116,6 +117,14 @@ class EWC(Regularizer):
                 f"regularizer.{self.name} must hold weights of the base itself or low-rank changes of them, got a "
                 f"method that trains {added[0]}; regularizer=kl holds what the model says, whatever is trained"
             )
+
+    def kept_bytes(self, model: nn.Module) -> int:
+        """Returns the bytes of the starting point and of the Fisher, which is of fp32 and as large as what is held."""
+        adapted = [pair.layer_in(model).get_base_layer() for pair in trained_pairs(model)]
+        alone = [weight for name, weight in trained_alone(model).items() if _MAGNITUDE not in name]
+        starts = (start for pair in trained_pairs(model) for start in Start(model, pair).buffers())
+        weighed = sum(inputs(layer) * outputs(layer) for layer in adapted) + sum(weight.numel() for weight in alone)
+        return sum(start.nbytes for start in (*alone, *starts)) + weighed * torch.float32.itemsize
 
     def prepare(self, model: nn.Module, supplies: Supplies) -> ConsolidationPenalty:
         """Returns the penalty around the weights that `model` has now; the Fisher is that of the base alone."""

@@ -53,10 +53,6 @@ class KL(Regularizer):
         """The reference, where it is not the base."""
         return self.reference
 
-    def kept_bytes(self, model: nn.Module, *, base: int) -> int | None:
-        """Returns the bytes of the base, where that is the reference."""
-        return base if self.reference is None else None
-
     def prepare(self, model: nn.Module, supplies: Supplies) -> DivergencePenalty:
         """Returns the penalty beside the reference, loaded as a second model: in bf16 where the hardware has it."""
         reference = supplies.load(self.reference)

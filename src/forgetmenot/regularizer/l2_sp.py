@@ -46,7 +46,7 @@ class L2SP(Regularizer):
         """Raises ValueError where experts are adapted, of which one A and one B hold several products."""
         check_matrices(model, name=self.name)
 
-    def kept_bytes(self, model: nn.Module, *, base: int) -> int | None:
+    def kept_bytes(self, model: nn.Module) -> int:
         """Returns the bytes of the starting point."""
         return sum(held.nbytes for held in StartingPointPenalty(model, weight=self.weight).buffers())
 

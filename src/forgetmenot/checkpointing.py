@@ -155,10 +155,10 @@ class Checkpointing(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stops_early = trainer.should_stop
-        self.ending.waits = False
-        _, asked = self._agreed(trainer)
         wanted = self.every_steps is not None or self.every_minutes is not None
-        self._save_and_end(trainer, wanted=wanted, asked=asked)
+        self._save_and_end(trainer, wanted=wanted, asked=self._agreed(trainer)[1])
+        self.ending.waits = False
+        self._save_and_end(trainer, wanted=False, asked=self._agreed(trainer)[1])  # by a signal while it was written
 
     def save(self, trainer: Trainer) -> None:
         """Keeps the present state; all ranks have to come here. Raises OSError on all where one cannot write."""
@@ -189,15 +189,11 @@ class Checkpointing(Callback):
             raise StoppedError(asked)
 
     def _finish(self, trainer: Trainer, partial: Path, step: int) -> None:
-        files, writing = len(rank_files(partial / STATE)), _writing_ranks(trainer)
-        if files != writing:
-            raise OSError(
-                f"hydra.run.dir must be on a disk that all ranks share, got files of {files} of {writing} ranks"
-            )
+        _files_of_ranks(partial / STATE, trainer)
         keeper = trainer.checkpoint_callback
         best = Path(keeper.best_model_path) if isinstance(keeper, ModelCheckpoint) else Path()
         if best.is_file():
-            for file in rank_files(best):
+            for file in _files_of_ranks(best, trainer):
                 _give(file, partial)
         seal(partial, step=step, facts=self.facts())
 
@@ -260,8 +256,15 @@ def _of_all_ranks(trainer: Trainer, own: RandomNumbers) -> list[RandomNumbers]:
     return states
 
 
-def _writing_ranks(trainer: Trainer) -> int:
-    return trainer.world_size if isinstance(trainer.strategy, ShardedStrategy) else 1
+def _files_of_ranks(file: Path, trainer: Trainer) -> list[Path]:
+    """Returns `file` as each rank wrote it; raises OSError where not all of them are seen here."""
+    files = rank_files(file)
+    writing = trainer.world_size if isinstance(trainer.strategy, ShardedStrategy) else 1
+    if len(files) != writing:
+        raise OSError(
+            f"hydra.run.dir must be on a disk that all ranks share, got files of {len(files)} of {writing} ranks"
+        )
+    return files
 
 
 def _written(trainer: Trainer) -> StreamedFile:

@@ -12,7 +12,8 @@ from ended_runs import LORA, STEPS, assert_same, end_before_step, killed, weight
 from omegaconf import OmegaConf
 from tiny_runs import Train, finish, read_lines, read_result
 
-from forgetmenot.checkpoint import read, seal
+import forgetmenot.checkpointing
+from forgetmenot.checkpoint import Facts, read, seal
 from forgetmenot.cli import resuming
 from forgetmenot.module import AdaptationModule
 
@@ -221,6 +222,20 @@ def test_a_signal_in_the_last_step_ends_the_run_before_it_is_scored(
     done = finish([f"resume={folder}", "checkpoint_steps=3", "checkpoint_minutes=10"], ended.place)
     assert done.code == 0, done.stderr
     assert all(torch.equal(weight, weights(whole.folders[0])[name]) for name, weight in weights(folder).items())
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(folder: Path, *, step: int, facts: Facts) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        seal(folder, step=step, facts=facts)
+
+    monkeypatch.setattr(forgetmenot.checkpointing, "seal", signalled)
+    ended = train(*LORA, *STEPS, "checkpoint_steps=100")
+    assert (ended.code, read_result(ended.folder)["status"]) == (138, "interrupted")
+    (checkpoint,) = (ended.folder / "checkpoints").iterdir()
+    assert checkpoint.name == "step-00000016"
 
 
 def test_damaged_checkpoints_make_room_for_those_to_come(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,10 @@ def lost_ranks_told(checkpoints: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch's, of whatever backend
-        if (sentence := _lost(checkpoints, patience=_NOTICED)) is not None:
+        broken = any(words in str(error) for words in _BROKEN)
+        if (sentence := _lost(checkpoints, patience=_NOTICED, killed_alone=not broken)) is not None:
             raise ChildProcessError(sentence) from error
-        if any(words in str(error) for words in _BROKEN):
+        if broken:
             raise ConnectionError(
                 f"another rank has ended, on which this one waited; {_way_on(checkpoints)}"
             ) from error
@@ -64,13 +65,17 @@ def _after_a_while(observer: _ChildProcessObserver, checkpoints: Path) -> Callab
     return terminate
 
 
-def _lost(checkpoints: Path, *, patience: float) -> str | None:
-    """Returns which rank that this process started has ended early, None where none has within `patience` seconds."""
+def _lost(checkpoints: Path, *, patience: float, killed_alone: bool = False) -> str | None:
+    """Returns which rank that this process started has ended early, None where none has within `patience` seconds.
+
+    With `killed_alone`, which a signal has ended: one that ended by itself may have met this process's own error.
+    """
     until = time.monotonic() + patience
     children: list[subprocess.Popen[bytes]] = [child for each in _observers() for child in each._child_processes]
     while children:
         for rank, child in enumerate(children, 1):
-            if code := child.poll():
+            code = child.poll() or 0
+            if code < 0 or (code > 0 and not killed_alone):
                 how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
                 return f"rank {rank} was ended by {how}; {_way_on(checkpoints)}"
         if time.monotonic() >= until:

@@ -1,6 +1,7 @@
 """A program: stands for a member's run in tests of sweeps, and leaves a record without computing anything.
 
-actions.json in its working folder says what becomes of a seed: fail, die, wait (for Ctrl-C); else it is complete.
+actions.json in its working folder says what becomes of a seed: fail, die, wait (for Ctrl-C), save (to go on in another
+job); else it is complete.
 """
 
 import json
@@ -32,6 +33,8 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "fail":
         result.status, result.error, code = "failed", "seed must be another", 1
+    if action == "save":
+        result.status, code = "interrupted", 143
     if action == "wait":
         try:
             time.sleep(60)

@@ -40,15 +40,21 @@ def _sbatch(words: list[str], place: Path) -> int:
 
 
 def _squeue(words: list[str], place: Path) -> int:
-    """Tells the states; of a list of them the first, which it takes away where another one is left."""
+    """Tells the states; of a list of them the first, which it takes away where another one is left.
+
+    A state may have a reason to wait behind it.
+    """
     if "--states=all" not in words:
-        print((place / "left").read_text() if (place / "left").is_file() else "")
-        return 0
+        left = (place / "left").read_text() if (place / "left").is_file() else ""
+        print(left)
+        return 1 if left == "silent" else 0
     states = json.loads((place / "states.json").read_text())
     now = {number: state.pop(0) if len(state) > 1 else state[0] for number, state in _listed(states).items()}
     (place / "states.json").write_text(json.dumps(states))
-    print("6 0 RUNNING")  # of another sweep
-    print("\n".join(f"{JOB} {number} {state}" for number, state in now.items() if state != "forgotten"))
+    print("6 0 RUNNING None")  # of another sweep
+    for number, state in now.items():
+        if state != "forgotten":
+            print(JOB, number, *(state.split() if " " in state else (state, "None")))
     return 1 if "silent" in now.values() else 0
 
 

@@ -2,7 +2,7 @@
 
 Its tensors are fake ones: a shape, a type and a device, and no storage behind them. So the real forward, backward and
 optimizer of any family run without a weight being read, and every tensor is counted where it is made and freed. Of many
-blocks that are alike four take the step, and the others are copies of what those did.
+blocks that are alike five take the step, and the others are copies of what those did.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,6 +4,7 @@ Hydra imports this file at every start, so what it needs is imported when it lau
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -24,7 +25,7 @@ class SlurmLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Returns what each member came to, once all have ended."""
         from forgetmenot.config.app import Task
-        from forgetmenot.config.sbatch import JobOptions
+        from forgetmenot.config.sbatch import JobOptions, refuse_earlier
         from forgetmenot.config.slurm import run_as_jobs
 
         setup_globals()
@@ -33,6 +34,7 @@ class SlurmLauncher(Launcher):
         options = JobOptions.of(self._config.hydra.launcher)
         for config in configs:
             options.check_ranks(config)  # of all, before anything is written for one
+        refuse_earlier(Path(self._config.hydra.sweep.dir))
         returned = [
             run_job(
                 hydra_context=self._context,

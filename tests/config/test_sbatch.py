@@ -28,6 +28,7 @@ END = Path(forgetmenot.config.sbatch.__file__).with_name("member.sbatch").read_t
         ({"cpus_per_task": 0}, {}, "cpus_per_task must be at least 1, got 0"),
         ({"mem_gb": 0}, {}, "mem_gb must be above 0, got 0.0"),
         ({"timeout_min": "long"}, {}, "timeout_min must be a whole number, got long"),
+        ({"additional_parameters": {"comment": "mine"}}, {}, "additional_parameters must leave comment to the sweep"),
         ({"additional_parameters": "--x"}, {}, "additional_parameters must be options of sbatch by name, got --x"),
     ],
 )
@@ -39,6 +40,14 @@ def test_a_job_that_cannot_be_is_refused_in_a_sentence(
     with pytest.raises(ConfigError) as error:
         JobOptions.of(DictConfig({**own, **settings})).check_ranks(DictConfig({"trainer": trainer}))
     assert str(error.value).startswith(f"hydra.launcher.{sentence}")
+
+
+@pytest.mark.parametrize("nodes", [None, "two", 0])
+def test_nodes_that_are_no_number_are_refused_in_a_sentence(cluster: Path, nodes: object) -> None:
+    own = OmegaConf.load(conf_folder() / "hydra" / "launcher" / "slurm.yaml")
+    assert isinstance(own, DictConfig)
+    with pytest.raises(ConfigError, match=f"trainer.num_nodes must be a whole number of at least 1, got {nodes}"):
+        JobOptions.of(own).check_ranks(DictConfig({"trainer": {"num_nodes": nodes}}))
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def _alone(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", ""))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(forgetmenot.config.sweep, "PROGRAM", (sys.executable, str(STUB)))
+    monkeypatch.setattr(forgetmenot.config.slurm, "_RECORD_SECONDS", 0.1)  # for members that leave none
     with logging_kept():
         yield
     GlobalHydra.instance().clear()
@@ -163,14 +164,37 @@ def test_a_member_that_left_no_record_gets_one_from_what_slurm_knows(
 
 
 def test_what_becomes_of_members_is_told_as_it_changes(cluster: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    states = ["PENDING", "RUNNING", "silent", "PENDING", "COMPLETED"]
+    states = ["PENDING PartitionTimeLimit", "RUNNING", "silent", "PENDING BeginTime", "COMPLETED"]
     (cluster / "states.json").write_text(json.dumps({"0": states}))
     sweep("seed=5")
     told = [line for line in capfd.readouterr().out.splitlines() if line.startswith(("member", "Slurm"))]
     assert [line.partition(":")[0].partition(" after")[0] for line in told] == [
-        "member 0 is queued as job 7_0", "member 0 is running", "Slurm does not answer; its jobs are waited for",
+        "member 0 is queued as job 7_0", "member 0 is queued, and waits for PartitionTimeLimit", "member 0 is running",
+        "Slurm does not answer; its jobs are waited for",
         "Slurm answers again", "member 0 is queued again", "member 0 is complete",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "status"), [("OUT_OF_MEMORY", "failed"), ("CANCELLED", "interrupted")])
+def test_what_a_member_recorded_before_it_was_queued_again_is_not_its_end(
+    cluster: Path, state: str, status: str
+) -> None:
+    (cluster / "states.json").write_text(json.dumps({"0": ["RUNNING", "PENDING", "RUNNING", state]}))
+    (folder,) = sweep("seed=5", code=1, seed_5="save")
+    result = RunResult.read(folder)
+    assert (result.status, result.objective is not None) == (status, status == "interrupted")
+
+
+def test_a_member_that_cannot_be_answered_for_stops_no_other(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: RunResult, folder: Path) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(RunResult, "write", full)  # here alone: members are processes of their own
+    folders = sweep("seed=5,6", code=1, seed_5="die")
+    assert statuses(folders[1:]) == ["complete"]
+    assert "error: member 0 ended as FAILED: no room" in capfd.readouterr().err
 
 
 def test_what_slurm_refuses_is_told_in_its_words_and_leaves_no_member(
@@ -190,6 +214,22 @@ def test_a_sweep_whose_jobs_are_left_from_before_is_not_submitted_twice(
     sweep("seed=5", code=1)
     assert f"got {Path('all').resolve()} with job 12; scancel 12 ends it" in capfd.readouterr().err
     assert not calls(cluster, of="sbatch")
+
+
+def test_where_nobody_can_tell_what_is_left_from_before_nothing_is_submitted(
+    cluster: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (cluster / "left").write_text("silent")
+    assert sweep("seed=5", code=1) == []
+    assert "hydra/launcher must be basic or joblib where Slurm does not answer, got slurm" in capfd.readouterr().err
+
+
+def test_one_run_is_not_started_on_the_machine_that_sweeps_are_started_from(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        run_app(_in_this_process, config_name="train", arguments=[*WORDS[1:4], "hydra.run.dir=one"])
+    assert capfd.readouterr().err.startswith("error: hydra/launcher must be basic for one run, got slurm; -m makes it")
 
 
 @pytest.mark.parametrize(
@@ -241,10 +281,7 @@ def test_a_job_that_was_queued_again_goes_on_in_its_folder(cluster: Path, monkey
     assert f'resume="{folder.resolve()}"' in json.loads((folder / "argv.json").read_text())
 
 
-def test_ctrl_c_cancels_the_jobs_and_the_sweep_can_be_resumed(
-    cluster: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forgetmenot.config.slurm, "_RECORD_SECONDS", 0.1)  # for the one that ran and left none
+def test_ctrl_c_cancels_the_jobs_and_the_sweep_can_be_resumed(cluster: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (cluster / "states.json").write_text(json.dumps({"0": ["RUNNING", "RUNNING", "CANCELLED"], "1": "CANCELLED"}))
     ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
     threading.Timer(0, _once_submitted, args=[cluster]).start()

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from forgetmenot.config.child import stopping
 from forgetmenot.config.count import check_swept
-from forgetmenot.config.errors import HYDRA_ERRORS, hydra_sentence, refuse_null_groups
+from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence, refuse_null_groups
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, refuse_sweep, sweeping
 from forgetmenot.config.words import parted
@@ -34,6 +34,7 @@ Story = Callable[[DictConfig], float | None]
 USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 """What a user's input can raise; anything else is a bug of ours and keeps its traceback."""
 
+_SLURM_ALONE = "hydra/launcher must be basic for one run, got slurm; -m makes it a sweep, cluster/train.sbatch one job"
 _POLL_SECONDS = 0.5
 _NONE_CHOSEN = ("experiment=null", "sweep=null")
 """Defaults that Hydra takes from no command line."""
@@ -98,6 +99,8 @@ class Task:
                 with self.busy:
                     return run_member(self.sweep, config)
             refuse_sweep(config)
+            if HydraConfig.get().runtime.choices.get("hydra/launcher") == "slurm":
+                raise ConfigError(_SLURM_ALONE)
             self.before_story()
             return self.story(config)
         except USER_ERRORS as error:

@@ -189,12 +189,19 @@ class Attempt:
         result = _read(self.member.folder)
         return None if result == self.earlier else result
 
+    def again(self) -> "Attempt":
+        """Returns the same attempt, now that it goes on in another process: what is recorded so far is not its end."""
+        record = _read(self.member.folder)
+        return self if record is None or record.status == "complete" else replace(self, earlier=record)
+
     def end(self, *, fault: str | None, interrupted: bool) -> RunResult:
         """Returns the record of a run that has ended, `fault` being what else is known of that.
 
         One that it did not leave is written here.
         """
         result = self.record
+        if result is None and interrupted and self.earlier is not None and self.earlier.status == "interrupted":
+            return self.earlier  # which knows more than we do
         if result is None:
             result = RunResult(
                 status="interrupted" if interrupted else "failed",

@@ -22,6 +22,14 @@ _OPTIONS = {
 }  # fmt: skip
 """The options of sbatch that settings are, as they stand."""
 
+_OURS = frozenset(
+    (*_OPTIONS.values(), *"array chdir clusters comment job-name mem no-requeue output requeue signal wait".split())
+)
+"""Options that have a setting of their own, or on which it rests that members are found again."""
+
+_OF_A_JOB = ("SLURM_", "SRUN_", "SBATCH_CLUSTERS")
+"""What names of the environment begin with that are of a job in which the sweep was started, or of another cluster."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
@@ -62,13 +70,17 @@ class JobOptions:
         additional = values.pop("additional_parameters")
         if not isinstance(additional, dict):
             raise ConfigError(f"{_KEY}.additional_parameters must be options of sbatch by name, got {additional}")
+        if ours := [name for name in map(str, additional) if name.replace("_", "-") in _OURS]:
+            raise ConfigError(f"{_KEY}.additional_parameters must leave {ours[0]} to the sweep, got {ours[0]}")
         own = DictConfig({name: value for name, value in values.items() if name != "_target_"})
         return replace(build(own, cls, key=_KEY), additional={str(name): value for name, value in additional.items()})
 
     def check_ranks(self, config: DictConfig) -> None:
         """Raises ConfigError where a member's trainer would start other ranks than the job has tasks."""
         trainer = config.get("trainer") or DictConfig({})
-        nodes, devices = int(trainer.get("num_nodes", 1)), self._ranks(trainer.get("devices", "auto"))
+        nodes, devices = trainer.get("num_nodes", 1), self._ranks(trainer.get("devices", "auto"))
+        if not isinstance(nodes, int) or nodes < 1:
+            raise ConfigError(f"trainer.num_nodes must be a whole number of at least 1, got {nodes}")
         for name, asked, wanted in (("tasks_per_node", "devices", devices), ("nodes", "num_nodes", nodes)):
             if getattr(self, name) != wanted:
                 raise ConfigError(
@@ -93,26 +105,23 @@ class JobOptions:
             given["mem"] = f"{round(self.mem_gb * 1024)}M"
         given |= {name.replace("_", "-"): value for name, value in self.additional.items()}
         return [
-            f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items() if value is not None
+            f"--{name}" if value is True else f"--{name}={value}"
+            for name, value in given.items()
+            if value is not None and value is not False
         ]
 
 
 def submit(members: Sequence[Member], *, sweep: Sweep, options: JobOptions) -> str:
     """Returns the id of the array that was submitted; raises ConfigError, in Slurm's own words, where it was not."""
     folder = members[0].folder.parent
-    _refuse_earlier(folder)
     most = f"%{options.array_parallelism}" if options.array_parallelism else ""
     requeue = "--requeue" if sweep.can_go_on else "--no-requeue"
     command = [
         "sbatch", "--parsable", f"--array={','.join(str(member.number) for member in members)}{most}",
-        "--job-name=forgetmenot", f"--comment={folder}", f"--chdir={members[0].place}", "--output=/dev/null", requeue,
-        f"--signal=USR1@{options.signal_delay_s}", *options.words,
+        "--job-name=forgetmenot", f"--comment={folder.resolve()}", f"--chdir={members[0].place}", "--output=/dev/null",
+        requeue, f"--signal=USR1@{options.signal_delay_s}", *options.words,
     ]  # fmt: skip
-    environment = {
-        name: value
-        for name, value in {"WANDB_RUN_GROUP": folder.name, **sweep.environment}.items()
-        if not name.startswith(("SLURM_", "SRUN_")) or name == "SLURM_CONF"  # of a job that the sweep was started in
-    }
+    environment = {"WANDB_RUN_GROUP": folder.name, **sweep.environment}
     done = ask(command, given=script(members, sweep=sweep), environment=environment)
     if done.returncode != 0:
         raise ConfigError(f"{_KEY} must be what this cluster takes, got: {' '.join(done.stderr.split())}")
@@ -136,18 +145,25 @@ def ask(
     command: Sequence[str], *, given: str = "", environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command of Slurm's, which Ctrl-C in the terminal does not reach, and returns how it ended."""
-    return subprocess.run(
-        command, input=given, env=dict(environment or os.environ), capture_output=True, text=True, check=False,
-        process_group=0,
-    )  # fmt: skip
+    own = {
+        name: value
+        for name, value in (os.environ if environment is None else environment).items()
+        if not name.startswith(_OF_A_JOB) or name == "SLURM_CONF"
+    }
+    return subprocess.run(command, input=given, env=own, capture_output=True, text=True, check=False, process_group=0)
 
 
-def _refuse_earlier(folder: Path) -> None:
-    """Raises ConfigError where jobs of a sweep that was killed in this folder have not ended."""
-    listed = ask(["squeue", "--me", "--noheader", "--format=%F %k"]).stdout.splitlines()
-    left = {job for job, _, comment in (line.partition(" ") for line in listed) if comment.strip() == str(folder)}
+def refuse_earlier(folder: Path) -> None:
+    """Raises ConfigError where jobs of a sweep that was killed in this folder have not ended, or nobody can tell."""
+    asked = ask(["squeue", "--me", "--noheader", "--format=%F %k"])
+    if asked.returncode != 0:
+        raise ConfigError(
+            f"hydra/launcher must be basic or joblib where Slurm does not answer, got slurm: {asked.stderr}"
+        )
+    lines = [line.partition(" ") for line in asked.stdout.splitlines()]
+    left = {job for job, _, comment in lines if comment.strip() == str(folder.resolve())}
     if left:
         raise ConfigError(
-            f"resume must be a sweep whose jobs have ended, got {folder} with job {', '.join(sorted(left))}; "
+            f"resume must be a sweep whose jobs have ended, got {folder.resolve()} with job {', '.join(sorted(left))}; "
             f"scancel {' '.join(sorted(left))} ends it, and members save"
         )

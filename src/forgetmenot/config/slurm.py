@@ -3,6 +3,7 @@
 squeue is asked how they do, which needs no accounting; what a member came to stands in its own record.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,18 @@ _WELL = "COMPLETED"
 _QUEUED = frozenset("CONFIGURING PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD".split())
 _TAKEN_BACK = frozenset(("CANCELLED", "PREEMPTED"))
 _FORGOTTEN = "forgotten"  # Slurm keeps jobs that ended for five minutes, unless told otherwise
+_GONE = (_FORGOTTEN, "None")
+_USUAL = frozenset("BeginTime Cleaning JobArrayTaskLimit None Priority Resources".split())
+"""Reasons to wait that pass by themselves."""
+
 _ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
 ) | {_FORGOTTEN}
 
+_RUNNING = "running"
 _POLL_SECONDS = 0.5
 _LEAST_SECONDS, _MOST_SECONDS = 1.0, 30.0  # between questions to Slurm, which answers all of its users
-_RECORD_SECONDS = 60.0  # NFS tells of a file that another node wrote within a minute
+_RECORD_SECONDS = 60.0  # NFS tells of a file that another node wrote within a minute; one that was killed left none
 
 
 def run_as_jobs(members: Sequence[Member | None], *, sweep: Sweep, options: JobOptions) -> list[float | None]:
@@ -52,28 +58,32 @@ def _run(members: Sequence[Member], *, sweep: Sweep, options: JobOptions) -> dic
             sweep.note(member.folder, "not started")
             remove_unused(member.folder)
         raise
-    for member in members:
-        print(f"{member} is queued as job {job}_{member.number}: {' '.join(member.settings)}", flush=True)
     results = {}
     try:
-        for number, state, ran in _as_they_end(job, set(attempts), stopped=lambda: sweep.stopped):
-            if ran or state == _WELL:
-                _wait_for_record(attempts[number])
-            results[number] = _ended(attempts[number], state, sweep=sweep)
+        for member in members:
+            print(f"{member} is queued as job {job}_{member.number}: {' '.join(member.settings)}", flush=True)
+        for number, state in _as_they_end(job, attempts, stopped=lambda: sweep.stopped):
+            try:
+                results[number] = _ended(attempts[number], state, sweep=sweep)
+            except (ValueError, OSError) as error:  # of one member, which stops no other
+                print(f"error: {attempts[number].member} ended as {state}: {error}", file=sys.stderr, flush=True)
+                sweep.note(attempts[number].member.folder, "not recorded")
     except BaseException:
         _cancel(job)
         raise
     return results
 
 
-def _as_they_end(job: str, waiting: set[int], *, stopped: Callable[[], bool]) -> Iterator[tuple[int, str, bool]]:
-    """Yields of each task of an array, once it has ended, its number, its state, and whether it was seen to run.
+def _as_they_end(job: str, attempts: dict[int, Attempt], *, stopped: Callable[[], bool]) -> Iterator[tuple[int, str]]:
+    """Yields the number and state of each task of an array once it has ended and its record is seen, or not to come.
 
-    Tells how they do until then. Once `stopped` says so, the array is cancelled: Slurm sends SIGTERM, members save.
+    Tells how they do until then; the attempt of one that is queued again begins anew. Once `stopped` says so, the array
+    is cancelled: Slurm sends SIGTERM, members save.
     """
+    waiting, ended = set(attempts), dict[int, tuple[str, float]]()
     told, ran = dict.fromkeys(waiting, "queued"), set[int]()
     rhythm, answers, cancelled = _Rhythm(), True, False
-    while waiting:
+    while waiting or ended:
         if stopped() and not cancelled:
             print(f"job {job} is cancelled; members that run save first", flush=True)
             _cancel(job)
@@ -82,24 +92,34 @@ def _as_they_end(job: str, waiting: set[int], *, stopped: Callable[[], bool]) ->
         if (states is not None) != answers:
             answers = not answers
             print("Slurm answers again" if answers else "Slurm does not answer; its jobs are waited for", flush=True)
-        now = {} if states is None else {number: states.get(number, _FORGOTTEN) for number in sorted(waiting)}
-        for number, state in now.items():
+        now = {} if states is None else {number: states.get(number, _GONE) for number in sorted(waiting)}
+        for number, (state, reason) in now.items():
             if state in _ENDED:
                 waiting.remove(number)
-                yield number, state, number in ran
-            else:
-                _tell_of_change(number, state, told=told)
-                ran |= {number} if told[number] == "running" else set()
-        if waiting:
+                seen = number in ran or state not in _TAKEN_BACK
+                ended[number] = (state, time.monotonic() + (_RECORD_SECONDS if seen else 0.0))
+            elif (change := _change(state, reason)) != told[number]:
+                again = told[number] == _RUNNING
+                print(f"member {number} is {change.replace('queued', 'queued again') if again else change}", flush=True)
+                told[number] = change
+                ran |= {number} if change == _RUNNING else set()
+                if again:
+                    attempts[number] = attempts[number].again()
+        for number, (state, until) in list(ended.items()):
+            if _is_recorded(attempts[number], state) or time.monotonic() >= until:
+                del ended[number]
+                yield number, state
+        if ended:
+            time.sleep(_POLL_SECONDS)
+        elif waiting:
             rhythm.wait(until=_never if cancelled else stopped)
 
 
-def _tell_of_change(number: int, state: str, *, told: dict[int, str]) -> None:
-    """Tells that a member waits or runs where it did the other before."""
-    now = "queued" if state in _QUEUED else "running"
-    if now != told[number]:
-        print(f"member {number} is {now}{' again' if now == 'queued' else ''}", flush=True)
-        told[number] = now
+def _change(state: str, reason: str) -> str:
+    """Returns how a task that has not ended does, in words; with Slurm's reason where it may wait for ever."""
+    if state not in _QUEUED:
+        return _RUNNING
+    return "queued" if reason in _USUAL else f"queued, and waits for {reason}"
 
 
 @dataclass(kw_only=True)
@@ -120,13 +140,13 @@ def _never() -> bool:
     return False
 
 
-def _states(job: str) -> dict[int, str] | None:
-    """Returns the state of each task that Slurm still knows; None where it does not answer."""
-    done = ask(["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%F %K %T"])
+def _states(job: str) -> dict[int, tuple[str, str]] | None:
+    """Returns state and reason of each task that Slurm still knows; None where it does not answer."""
+    done = ask(["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%F %K %T %r"])
     if done.returncode != 0:
         return None
-    lines = [line.split() for line in done.stdout.splitlines()]
-    return {int(line[1]): line[2] for line in lines if len(line) == 3 and line[0] == job}
+    lines = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
+    return {int(line[1]): (line[2], line[3].strip()) for line in lines if len(line) == 4 and line[0] == job}
 
 
 def _cancel(job: str) -> None:
@@ -135,11 +155,10 @@ def _cancel(job: str) -> None:
         print(f"job {job} could not be cancelled: {' '.join(done.stderr.split())}", flush=True)
 
 
-def _wait_for_record(attempt: Attempt) -> None:
-    """Waits until the record of a run that ended is seen here; not for long, since one that was killed left none."""
-    deadline = time.monotonic() + _RECORD_SECONDS
-    while attempt.record is None and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+def _is_recorded(attempt: Attempt, state: str) -> bool:
+    """Tells whether what a job in that state recorded is seen here: a file server may tell of an older record."""
+    record = attempt.record
+    return record is not None and (state != _WELL or record.status == "complete")
 
 
 def _ended(attempt: Attempt, state: str, *, sweep: Sweep) -> RunResult:

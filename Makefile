@@ -25,7 +25,7 @@ test: install ## runs the fast tests (CPU, offline)
 	$(BIN)/python -m pytest $(AT_ONCE)
 
 test-slow: install ## runs the slow tests, and those that need ../shared where it is there
-	$(BIN)/python -m pytest $(AT_ONCE) -m 'slow or real'
+	$(BIN)/python -m pytest $(AT_ONCE) --no-loadscope-reorder -m 'slow or real'
 
 test-slurm: install ## runs the tests that need a Slurm, which it starts on this machine and stops (Debian, as root)
 	tests/with_slurm.sh .slurm $(BIN)/python -m pytest -m slurm

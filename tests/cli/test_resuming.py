@@ -12,8 +12,7 @@ from ended_runs import LORA, STEPS, assert_same, end_before_step, killed, weight
 from omegaconf import OmegaConf
 from tiny_runs import Train, finish, read_lines, read_result
 
-import forgetmenot.checkpointing
-from forgetmenot.checkpoint import Facts, read, seal
+from forgetmenot.checkpoint import read, seal
 from forgetmenot.cli import resuming
 from forgetmenot.module import AdaptationModule
 
@@ -210,32 +209,12 @@ def test_wandb_goes_on_under_the_same_run(train: Train, monkeypatch: pytest.Monk
     assert len(list((failed.folder / "wandb").glob("offline-run-*"))) == 2
 
 
-def test_a_signal_in_the_last_step_ends_the_run_before_it_is_scored(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train(*LORA, *STEPS)
+def test_another_number_of_threads_is_told_of(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = killed(train, monkeypatch)
     with monkeypatch.context() as patched:
-        end_before_step(patched, 15, signal.SIGUSR1)
-        ended = train(*LORA, *STEPS, "checkpoint_steps=null", "checkpoint_minutes=null")
-    folder = ended.folders[-1]
-    assert (ended.code, read_result(folder)["status"]) == (138, "interrupted")
-    done = finish([f"resume={folder}", "checkpoint_steps=3", "checkpoint_minutes=10"], ended.place)
-    assert done.code == 0, done.stderr
-    assert all(torch.equal(weight, weights(whole.folders[0])[name]) for name, weight in weights(folder).items())
-
-
-def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def signalled(folder: Path, *, step: int, facts: Facts) -> None:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        seal(folder, step=step, facts=facts)
-
-    monkeypatch.setattr(forgetmenot.checkpointing, "seal", signalled)
-    ended = train(*LORA, *STEPS, "checkpoint_steps=100")
-    assert (ended.code, read_result(ended.folder)["status"]) == (138, "interrupted")
-    (checkpoint,) = (ended.folder / "checkpoints").iterdir()
-    assert checkpoint.name == "step-00000016"
+        patched.setattr(torch, "get_num_threads", lambda: 3)
+        told = finish([f"resume={failed.folder}"], failed.place)
+    assert told.code == 0 and "Its threads are 3 and were 1: sums are taken in another order" in told.stdout
 
 
 def test_damaged_checkpoints_make_room_for_those_to_come(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

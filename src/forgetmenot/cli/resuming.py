@@ -100,6 +100,13 @@ def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, resul
     on_rank_zero(remove_newer)(folder / CHECKPOINTS, than=-1 if last is None else last.step)
     where = "at its beginning, since no checkpoint of it is whole" if last is None else f"after step {last.step}"
     on_rank_zero(console.print)(f"The run goes on {where}.", highlight=False)
+    threads, now = last.facts.get("threads") if last else None, torch.get_num_threads()
+    if threads not in (None, now):
+        on_rank_zero(console.print)(
+            f"Its threads are {now} and were {threads}: sums are taken in another order, so its weights come "
+            "close to those of a run that nothing ended, and not to the very same.",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
 
 
 def told_at_checkpoints(
@@ -120,6 +127,7 @@ def told_at_checkpoints(
             "metrics_bytes": _synced(folder / METRICS),
             "micro_batch_tokens": data.plan.micro_batch_tokens,
             "content": content,
+            "threads": torch.get_num_threads(),
             "sharing_ranks": sharing_ranks(setup.trainer),
         }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command beside a Slurm of its own on this machine, one node with two partitions: Debian's packages, as root.
 #   tests/with_slurm.sh FOLDER COMMAND...
+# It ends with the command's exit code, or with 69 where no Slurm can be installed or started here.
 # Its settings, state and logs lie in FOLDER, its ports are free ones, so that another Slurm may run here; at the end,
 # whatever becomes of the command, nothing that was started here is left. A job in the partition `urgent` takes the
 # place of one in `main`, which gets 60 seconds to save and is queued again.
@@ -10,12 +11,13 @@ shift
 host=$(hostname -s)
 export SLURM_CONF=$folder/slurm.conf
 started_munge=
+unavailable=69 # EX_UNAVAILABLE of sysexits.h
 
 if ! command -v slurmctld > /dev/null || ! command -v munged > /dev/null; then
     mkdir -p "$folder"
     echo "installing Slurm and munge"
     { apt-get update -qq && timeout 600 apt-get install -y -qq slurm-wlm munge; } > "$folder/install.log" 2>&1 ||
-        { tail -n 20 "$folder/install.log" >&2; exit 1; }
+        { tail -n 20 "$folder/install.log" >&2; exit $unavailable; }
 fi
 
 stop() {
@@ -55,7 +57,7 @@ if ! munge -n > /dev/null 2>&1; then
     [ -s /etc/munge/munge.key ] || dd if=/dev/urandom of=/etc/munge/munge.key bs=1 count=1024 status=none
     chown -R munge: /run/munge /var/log/munge /var/lib/munge /etc/munge
     chmod 400 /etc/munge/munge.key
-    runuser -u munge -- /usr/sbin/munged
+    runuser -u munge -- /usr/sbin/munged || exit $unavailable
     started_munge=yes
 fi
 
@@ -98,8 +100,7 @@ PartitionName=main Nodes=$host Default=YES PriorityTier=1 GraceTime=60 PreemptMo
 PartitionName=urgent Nodes=$host PriorityTier=10 PreemptMode=OFF
 CONF
 
-slurmctld -c
-slurmd -N "$host" -c
+slurmctld -c && slurmd -N "$host" -c || exit $unavailable
 for _ in $(seq 240); do
     if sinfo -h -o %T 2> /dev/null | grep -q idle; then
         "$@"
@@ -109,4 +110,4 @@ for _ in $(seq 240); do
 done
 echo "error: Slurm must have an idle node within a minute, got: $(sinfo 2>&1)" >&2
 tail -n 20 "$folder"/slurm*.log >&2
-exit 1
+exit $unavailable

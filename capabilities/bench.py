@@ -47,6 +47,20 @@ class Bench:
             self.trained[key] = self.run("train", *words, to=self._folder(method), key="hydra.run.dir", ranks=ranks)
         return self.trained[key]
 
+    def ended(self, method: str) -> Path | None:
+        """Returns the folder of a run that SIGTERM ended after its first step; None for one that takes no step."""
+        words = [f"method={method}", "model=causal", "model.path=qwen2", *TINY]
+        to = self._folder(method)
+        errors = self._errors()
+        code = self._in_child(["train", "--config-dir", "conf", *words, f"hydra.run.dir={to}"], errors, ends_after=1)
+        hold(code in (0, 128 + signal.SIGTERM), f"ended by SIGTERM with exit code {code}")
+        return Path(to) if code else None
+
+    def resume(self, run: Path) -> None:
+        """Goes on with a run; ends the probe where it does not end well."""
+        told = self._fork(["train", "--config-dir", "conf", f"resume={run}"])
+        hold(told is None, f"a run that was ended cannot go on: {told}")
+
     def evaluate(self, run: Path | str, *settings: str) -> Path:
         """Returns the folder of an evaluation."""
         return self.run("evaluate", f"run={run}", *settings, to=self._folder("evaluate"), key="hydra.run.dir")
@@ -75,16 +89,20 @@ class Bench:
 
     def _fork(self, words: Sequence[str]) -> str | None:
         """Runs a command in a child that has imported everything already; returns the sentence of a refusal."""
+        errors = self._errors()
+        return refusal(self._in_child(words, errors), errors.read_text(encoding="utf-8"))
+
+    def _in_child(self, words: Sequence[str], errors: Path, *, ends_after: int | None = None) -> int | None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([child.__name__])
-        errors = self._errors()
         errors.touch()
-        process = context.Process(target=child.run, args=(list(words),), kwargs={"place": self.place, "errors": errors})
+        given = {"place": self.place, "errors": errors, "ends_after": ends_after}
+        process = context.Process(target=child.run, args=(list(words),), kwargs=given)
         process.start()
         process.join(_SECONDS)
         process.kill()
         process.join()
-        return refusal(process.exitcode, errors.read_text(encoding="utf-8"))
+        return process.exitcode
 
     def _start(self, words: Sequence[str]) -> str | None:
         """Runs `train.py` anew, which starts other ranks by its path; returns the sentence of a refusal."""

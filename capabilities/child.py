@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import forgetmenot.cli.evaluate  # noqa: E402
 import forgetmenot.cli.export  # noqa: E402
 import forgetmenot.cli.train  # noqa: E402, F401  # a command imports its story when it runs
 from forgetmenot.cli.main import run_command  # noqa: E402
+from forgetmenot.data.types import Step  # noqa: E402
+from forgetmenot.module import AdaptationModule  # noqa: E402
 
 
 def environment(place: Path) -> dict[str, str]:
@@ -18,11 +21,27 @@ def environment(place: Path) -> dict[str, str]:
     return {"FORGETMENOT_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def run(words: list[str], *, place: Path, errors: Path) -> None:
-    """Runs the command `words` in `place`; what it prints is left, what it says on stderr goes to `errors`."""
+def run(words: list[str], *, place: Path, errors: Path, ends_after: int | None = None) -> None:
+    """Runs the command `words` in `place`; what it prints is left, what it says on stderr goes to `errors`.
+
+    With `ends_after`, SIGTERM comes in the step after so many.
+    """
     os.chdir(place)
     os.environ.update(environment(place))
     for file, stream in ((Path(os.devnull), sys.stdout), (errors, sys.stderr)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    if ends_after is not None:
+        _end_in_step(ends_after)
     sys.argv = ["forgetmenot", *words]
     run_command(words[0], arguments=words[1:])
+
+
+def _end_in_step(number: int) -> None:
+    taken = AdaptationModule.training_step
+
+    def taking(self: AdaptationModule, step: Step, index: int) -> None:
+        if self.global_step == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        taken(self, step, index)
+
+    AdaptationModule.training_step = taking  # type: ignore[method-assign]

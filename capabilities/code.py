@@ -22,6 +22,7 @@ _OF_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "kl": ("data/compare.py",),
     "replay": ("data/mix.py",),
     "multitask": ("data/mix.py",),
+    "resume": ("checkpoint.py", "checkpointing.py", "cli/resuming.py"),
     "evaluate": ("cli/evaluate.py",),
     "export": ("cli/export.py", "export.py"),
 }

@@ -65,15 +65,37 @@ def mixes(bench: Bench, method: str) -> None:
     hold(set(_result(bench, run).gain or ()) == {"mood", "colour"}, "not every target has its gain")
 
 
-def spreads(bench: Bench, method: str) -> None:
-    """Trains on two ranks, which come to what one comes to."""
-    two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    run = bench.train(method, *two, ranks=2)
-    _check_run(bench, run)
-    both, alone = _result(bench, run), _result(bench, bench.train(method))
-    hold(both.hardware is not None and both.hardware["devices"] == 2, f"it ran on {both.hardware}")
-    one, other = _loss(alone, "after"), _loss(both, "after")
-    hold(math.isclose(one, other, rel_tol=1e-3), f"one rank came to a loss of {one}, two to {other}")
+def spreads(trainer: str) -> Probe:
+    """Returns the probe that trains on two ranks, which come to what one comes to."""
+
+    def probe(bench: Bench, method: str) -> None:
+        run = bench.train(method, f"trainer={trainer}", "trainer.accelerator=cpu", "trainer.devices=2", ranks=2)
+        _check_run(bench, run)
+        both, alone = _result(bench, run), _result(bench, bench.train(method))
+        hold(both.hardware is not None and both.hardware["devices"] == 2, f"it ran on {both.hardware}")
+        one, other = _loss(alone, "after"), _loss(both, "after")
+        hold(math.isclose(one, other, rel_tol=1e-3), f"one rank came to a loss of {one}, two to {other}")
+
+    return probe
+
+
+def resumes(bench: Bench, method: str) -> None:
+    """Goes on with a run that was ended by a signal, and comes to what one comes to that was not, to the last digit."""
+    whole, ended = bench.train(method), bench.ended(method)
+    if ended is None:
+        raise NotYes(
+            Answer(
+                kind="idle",
+                reason=f"{method} takes no step, so its runs have nothing to go on with; resume=RUN begins them anew",
+            )
+        )
+    bench.resume(ended)
+    _check_run(bench, ended)
+    told, again = _result(bench, whole), _result(bench, ended)
+    for name in ("tasks", "gain", "forgetting"):
+        hold(getattr(told, name) == getattr(again, name), f"{name} were {getattr(told, name)} and are otherwise now")
+    one, other = ([line["train/loss"] for line in _steps(bench, run)] for run in (whole, ended))
+    hold(one == other, f"the steps came to losses of {one}, and with an end between them to {other}")
 
 
 def evaluates(bench: Bench, method: str) -> None:
@@ -105,7 +127,9 @@ PROBES: Mapping[str, Probe] = {
     "kl": penalized("kl"),
     "replay": replays,
     "multitask": mixes,
-    "2 ranks": spreads,
+    "2 ranks": spreads("ddp"),
+    "fsdp": spreads("fsdp"),
+    "resume": resumes,
     "evaluate": evaluates,
     "export": exports,
 }

@@ -23,10 +23,12 @@ _COLUMNS = """
 - **4-bit**: `method.quantize=nf4`; the base scores otherwise than in fp32.
 - **l2_sp, ewc, kl**: with that regularizer, whose penalty is logged at every step.
 - **replay**: `replay=mixed`, and examples were replayed. **multitask**: two targets, each with its gain.
-- **2 ranks**: two processes of `trainer=ddp` come to the loss of one, within 0.1%.
+- **2 ranks**: two processes of `trainer=ddp` come to the loss of one, within 0.1%. **fsdp**: so do two of
+  `trainer=fsdp`.
+- **resume**: a run that SIGTERM ended after its first step goes on to the losses, scores and forgetting of one that
+  nothing ended, to the last digit.
 - **evaluate**: what was saved is loaded anew by `forgetmenot evaluate` and has the scores and answers of the run.
 - **export**: the plain model of `forgetmenot export` has the loss of the run, within 0.01%, and its greedy answers.
-- Resuming gets its column when there is resuming.
 
 All in fp32 on the CPU. What is probed is whether it works, not how well it learns: docs/log.md has that.
 """

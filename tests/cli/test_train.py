@@ -1,13 +1,14 @@
 """`train` from end to end: its numbers can be repeated, sweeps, and every way out leaves an honest record."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_runs import Finished, Train, finish, read_lines, read_result
 
 from forgetmenot.data.encode import Encoder
@@ -176,3 +177,13 @@ def test_replay_takes_its_share_of_every_step_and_is_told(
     assert all(step["train/kept/loss"] > 0 and step["train/mood/loss"] > 0 for step in steps)  # type: ignore[operator]
     assert all(0 < step["train/replayed_tokens"] < step["train/tokens"] for step in steps)  # type: ignore[operator]
     assert read_result(done.folder)["data"]["replayed_examples"] == 6  # type: ignore[index]
+
+
+def test_a_base_that_cannot_learn_to_end_its_answers_says_so(train: Train, tiny_model: Path, tmp_path: Path) -> None:
+    unmet = shutil.copytree(tiny_model, tmp_path / "unmet")
+    weights = load_file(unmet / "model.safetensors")
+    weights["model.embed_tokens.weight"][[2, 200, 201]] = weights["model.embed_tokens.weight"][2].clone()
+    save_file(weights, unmet / "model.safetensors", metadata={"format": "pt"})
+    told = "Answers cannot learn to end: the output head of causal has one row for <eos> and 2 other tokens, and lora"
+    assert told in train(f"model.path={unmet}", "method=lora", "max_steps=1").stdout
+    assert "cannot learn" not in train(f"model.path={unmet}", "method=full", "max_steps=1").stdout

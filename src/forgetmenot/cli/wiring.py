@@ -19,6 +19,7 @@ from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import end_with
 from forgetmenot.method.virtual_tokens import start_from
+from forgetmenot.model.ending import alike_in_frozen_head
 from forgetmenot.model.load import load
 from forgetmenot.model.options import prepare, use_liger_kernels
 from forgetmenot.model.packing import use_packed_attention
@@ -112,6 +113,7 @@ def adapt(
     assert setup.lr is not None, "a method that trains has a learning rate"
     seed_everything(setup.settings.seed, verbose=False)
     model = setup.method.apply(load_base(setup))
+    _tell_of_an_unlearned_end(setup, model, console=console)
     if setup.method.start_text is not None:
         start_from(model, setup.encoder.tokens(setup.method.start_text), text=setup.method.start_text)
     model.train()
@@ -131,6 +133,17 @@ def adapt(
         model, facts=setup.facts, tokenizer=setup.tokenizer, penalties=penalties, optimization=optimization
     )
     return module, data
+
+
+def _tell_of_an_unlearned_end(setup: Setup, adapted: PreTrainedModel, *, console: Console) -> None:
+    end = setup.encoder.end
+    if others := alike_in_frozen_head(adapted, end):
+        on_rank_zero(console.print)(
+            f"Answers cannot learn to end: the output head of {setup.model.name} has one row for "
+            f"{setup.tokenizer.convert_ids_to_tokens(end)} and {others} other tokens, and {setup.method.name} leaves "
+            "it as it is; method=full trains it.",
+            soft_wrap=True, markup=False, highlight=False,
+        )  # fmt: skip
 
 
 def data_for(setup: Setup, rows: EncodedRun, *, tests: Sequence[ScoringSet], virtual_tokens: int) -> AdaptationData:

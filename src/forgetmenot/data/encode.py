@@ -59,7 +59,7 @@ class Encoder:
         settings = {
             "tokenizers": tokenizers.__version__,
             "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-            "frame": [self._opening, self._closing, self._end, *self._bos, self._eos],
+            "frame": [self._opening, self._closing, self.end, *self._bos, self._eos],
             "chat": None if self.chat is None else [self.chat.before, self.chat.after],
             "max_length": self.max_length,
             "truncate": self.truncate,
@@ -105,7 +105,7 @@ class Encoder:
             prompts = self._prompts([example.prompt for example in chunk])
             completions = self._tokenize([example.completion for example in chunk])
             for example, prompt, completion in zip(chunk, prompts, completions, strict=True):
-                yield prompt, [*completion, self._end if example.prompt else self._eos]
+                yield prompt, [*completion, self.end if example.prompt else self._eos]
 
     def _prompts(self, texts: list[str]) -> list[list[int]]:
         """Returns the ids of prompts, without what stands around them; in a chat, as they are within its template."""
@@ -174,7 +174,7 @@ class Encoder:
         return [self._eos] if self.is_encoder_decoder else []
 
     @property
-    def _end(self) -> int:
+    def end(self) -> int:
         """What ends a completion."""
         return self._eos if self.chat is None else self.chat.end
 

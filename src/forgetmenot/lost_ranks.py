@@ -13,42 +13,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
-from lightning.pytorch import Callback, LightningModule, Trainer
-from typing_extensions import override
 
 from forgetmenot.checkpoint import newest_step
 
 _PATIENCE = 30.0  # seconds that a process has to end by itself, once it can know that a rank is gone
 _NOTICED = 2.0  # seconds until a process that broke a connection counts as ended
+_TERMINATE_ALL = _ChildProcessObserver._terminate_all
 _BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 
 
-class LostRanks(Callback):
-    """Gives the process that started the ranks time to tell that one has ended, before Lightning kills it."""
-
-    def __init__(self, checkpoints: Path) -> None:
-        self.checkpoints = checkpoints
-
-    @override
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for observer in _observers():
-            observer._terminate_all = _after_a_while(observer, self.checkpoints)  # type: ignore[method-assign]
-
-
 @contextmanager
-def lost_ranks_told(checkpoints: Path) -> Iterator[None]:
-    """Raises ChildProcessError or ConnectionError where another rank's end has broken what the block waits for."""
+def lost_ranks_told(way_on: Callable[[], str]) -> Iterator[None]:
+    """Raises ChildProcessError or ConnectionError where another rank's end has broken what the block waits for.
+
+    `way_on` says how to go on from there. So that the process that started the ranks can tell, Lightning waits before
+    it kills it: within the block, and after an error until the process ends.
+    """
+    _ChildProcessObserver._terminate_all = _after_a_while(way_on)  # type: ignore[assignment]
     try:
         yield
     except RuntimeError as error:  # torch's, of whatever backend
         broken = any(words in str(error) for words in _BROKEN)
-        if (sentence := _lost(checkpoints, patience=_NOTICED, killed_alone=not broken)) is not None:
-            raise ChildProcessError(sentence) from error
+        if (sentence := _lost(patience=_NOTICED, killed_alone=not broken)) is not None:
+            raise ChildProcessError(f"{sentence}; {way_on()}") from error
         if broken:
-            raise ConnectionError(
-                f"another rank has ended, on which this one waited; {_way_on(checkpoints)}"
-            ) from error
+            raise ConnectionError(f"another rank has ended, on which this one waited; {way_on()}") from error
         raise
+    else:
+        _ChildProcessObserver._terminate_all = _TERMINATE_ALL  # type: ignore[method-assign]
+
+
+def resuming(checkpoints: Path) -> str:
+    """Returns how a run goes on that keeps its state in `checkpoints`."""
+    step = newest_step(checkpoints)
+    where = "begins anew, since no checkpoint was kept" if step is None else f"goes on from step {step}"
+    return f"resume={checkpoints.parent} {where}"
 
 
 def _observers() -> list[_ChildProcessObserver]:
@@ -56,16 +55,16 @@ def _observers() -> list[_ChildProcessObserver]:
     return [thread for thread in threading.enumerate() if isinstance(thread, _ChildProcessObserver)]
 
 
-def _after_a_while(observer: _ChildProcessObserver, checkpoints: Path) -> Callable[[], None]:
-    def terminate() -> None:
+def _after_a_while(way_on: Callable[[], str]) -> Callable[[_ChildProcessObserver], None]:
+    def terminate(observer: _ChildProcessObserver) -> None:
         time.sleep(_PATIENCE)
-        print(f"error: {_lost(checkpoints, patience=0.0)}", file=sys.stderr, flush=True)
-        _ChildProcessObserver._terminate_all(observer)
+        print(f"error: {_lost(patience=0.0)}; {way_on()}", file=sys.stderr, flush=True)
+        _TERMINATE_ALL(observer)
 
     return terminate
 
 
-def _lost(checkpoints: Path, *, patience: float, killed_alone: bool = False) -> str | None:
+def _lost(*, patience: float, killed_alone: bool = False) -> str | None:
     """Returns which rank that this process started has ended early, None where none has within `patience` seconds.
 
     With `killed_alone`, which a signal has ended: one that ended by itself may have met this process's own error.
@@ -77,14 +76,8 @@ def _lost(checkpoints: Path, *, patience: float, killed_alone: bool = False) -> 
             code = child.poll() or 0
             if code < 0 or (code > 0 and not killed_alone):
                 how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
-                return f"rank {rank} was ended by {how}; {_way_on(checkpoints)}"
+                return f"rank {rank} was ended by {how}"
         if time.monotonic() >= until:
             break
         time.sleep(0.05)
     return None
-
-
-def _way_on(checkpoints: Path) -> str:
-    step = newest_step(checkpoints)
-    where = "begins anew, since no checkpoint was kept" if step is None else f"goes on from step {step}"
-    return f"resume={checkpoints.parent} {where}"

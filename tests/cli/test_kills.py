@@ -5,6 +5,7 @@ FORGETMENOT_KILLS=20 kills as many times; three by default.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,22 @@ def test_a_run_of_which_one_rank_was_killed_ends_with_a_sentence(
     assert "Traceback" not in output
     if rank == 1:
         assert process.returncode == 1 and read_result(tmp_path / "run")["status"] == "failed"
+
+
+def test_a_run_of_which_one_rank_was_killed_while_the_base_was_scored_ends_with_a_sentence(
+    tmp_path: Path, tiny_arguments: list[str], tiny_data: Path
+) -> None:
+    many = shutil.copytree(tiny_data, tmp_path / "many")
+    (many / "test.jsonl").write_text("".join(f'{{"text": "film {i}", "label": "good"}}\n' for i in range(20000)))
+    process = started(tmp_path, *tiny_arguments, *TWO_RANKS, f"data.path={many}", "hydra.run.dir=run")
+    assert process.stdout is not None
+    assert any("scoring the base" in line for line in process.stdout)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    told = f"rank 1 was ended by signal 9 (Killed); resume={tmp_path / 'run'} begins anew, since no checkpoint was kept"
+    assert f"error: {told}" in output and "Traceback" not in output, output
+    assert process.returncode == 1 and read_result(tmp_path / "run")["error"] == told
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

@@ -27,6 +27,7 @@ from forgetmenot.config.save import save_evaluation_config
 from forgetmenot.config.settings import Evaluation
 from forgetmenot.config.source import chat_of, read_source
 from forgetmenot.loggers import quiet_libraries
+from forgetmenot.lost_ranks import lost_ranks_told
 from forgetmenot.outcome import data_section, evaluation_cost, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
 from forgetmenot.report.table import print_evaluation
@@ -45,7 +46,8 @@ def run(config: DictConfig) -> None:
     console = Console()
     quiet_libraries()
 
-    with recording(folder, RunResult(name=folder.name, overrides=list(hydra.overrides.task))) as result:
+    result = RunResult(name=folder.name, overrides=list(hydra.overrides.task))
+    with recording(folder, result), lost_ranks_told(lambda: "the same command begins anew"):
         setup, learned = _setup(config)
         on_rank_zero(save_evaluation_config)(config, folder)
         seed_everything(setup.settings.seed, verbose=False)

@@ -16,7 +16,6 @@ from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun
 from forgetmenot.datamodule import AdaptationData
-from forgetmenot.lost_ranks import LostRanks, lost_ranks_told
 from forgetmenot.model.sharding import whole_weights
 from forgetmenot.module import AdaptationModule
 from forgetmenot.movement import Movement
@@ -38,7 +37,7 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
     movement = Movement(console)
     keeping = _keeping(setup, data, desk=desk)
     trainer = trainer_for(
-        setup, [*keeping, cost, scoring, movement, *chosen], desk.loggers, console=console, epoch=epoch
+        setup, [keeping, cost, scoring, movement, *chosen], desk.loggers, console=console, epoch=epoch
     )
     last = desk.last
     if last is not None:
@@ -49,7 +48,7 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
         data.first_step = last.step
         on_rank_zero(restore_best)(last)
     try:
-        with ctrl_c_interrupts(), lost_ranks_told(folder / CHECKPOINTS):
+        with ctrl_c_interrupts():
             trainer.fit(module, data, ckpt_path=None if last is None else str(last.state), weights_only=True)
             on_rank_zero(save_config)(config, folder, micro_batch_tokens=data.plan.micro_batch_tokens)
             judge = trainer_for(setup, [scoring], [], console=console)  # no loggers: these scores are of no step
@@ -67,17 +66,16 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
     return Adapted(scores=scores, validation=validation, steps=trainer.global_step)
 
 
-def _keeping(setup: Setup, data: AdaptationData, *, desk: Desk) -> list[Callback]:
+def _keeping(setup: Setup, data: AdaptationData, *, desk: Desk) -> Checkpointing:
     """Returns what keeps the run's state, so that it can go on."""
     settings, folder = setup.settings, desk.folder
-    facts = told_at_checkpoints(setup, data, result=desk.result, folder=folder, last=desk.last)
-    return [
-        Checkpointing(
-            folder / CHECKPOINTS, every_steps=settings.checkpoint_steps, every_minutes=settings.checkpoint_minutes,
-            facts=facts, ending=desk.ending,
-        ),
-        LostRanks(folder / CHECKPOINTS),
-    ]  # fmt: skip
+    return Checkpointing(
+        folder / CHECKPOINTS,
+        every_steps=settings.checkpoint_steps,
+        every_minutes=settings.checkpoint_minutes,
+        facts=told_at_checkpoints(setup, data, result=desk.result, folder=folder, last=desk.last),
+        ending=desk.ending,
+    )
 
 
 def _trial(setup: Setup) -> list[Callback]:

@@ -3,6 +3,7 @@
 python train.py method=lora data=sentiment
 """
 
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,7 @@ from forgetmenot.cli.wiring import answers_of, encode, score_base
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
 from forgetmenot.loggers import METRICS, JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
+from forgetmenot.lost_ranks import lost_ranks_told, resuming
 from forgetmenot.outcome import data_section, metrics, record_drift, record_scores
 from forgetmenot.record import on_rank_zero, recording, write_predictions
 from forgetmenot.report.table import print_result
@@ -40,7 +42,8 @@ def run(config: DictConfig) -> float | None:
 
     words, goes_on = list(hydra.overrides.task), config.get("resume") is not None
     result = RunResult(name=folder.name, overrides=words)
-    with ending_on_signals() as ending, recording(folder, result, goes_on=goes_on):
+    way_on = partial(resuming, folder / CHECKPOINTS)
+    with ending_on_signals() as ending, recording(folder, result, goes_on=goes_on), lost_ranks_told(way_on):
         config, last = go_on(config, folder, words=words, console=console)
         config = retain_targets_of_base(expand_retained(config))
         setup = as_it_was_cut(set_up(config), last, words=words)

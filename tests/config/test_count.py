@@ -39,6 +39,10 @@ def test_words_that_nobody_kept_tell_nothing(tmp_path: Path) -> None:
     ("word", "sentence"),
     [
         ("method.rank=range(2,2)", "method.rank must have a value to run with, got none in method.rank=range(2,2)"),
+        (
+            "hydra.launcher.n_jobs=0",
+            "hydra.launcher.n_jobs must be above 0, or below it to count from the cores (-1: as many), got 0",
+        ),
         ("sweep=rank,l2_sp", "sweep must be one at a time, got sweep=rank,l2_sp; give each a command of its own"),
     ],
 )

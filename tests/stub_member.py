@@ -1,7 +1,7 @@
 """A program: stands for a member's run in tests of sweeps, and leaves a record without computing anything.
 
-actions.json in its working folder says what becomes of a seed: fail, die, wait (for Ctrl-C), save (to go on in another
-job); else it is complete.
+actions.json in its working folder says what becomes of a seed: fail, die, wait (for Ctrl-C or SIGTERM), save (to go on
+in another job); else it is complete.
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from forgetmenot.config.child import end_with_parent
 from forgetmenot.result import RunResult
 
 TOLD = ("LOCAL_RANK", "MASTER_PORT", "WANDB_RUN_GROUP", "WANDB_RUN_ID", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
@@ -18,6 +19,8 @@ TOLD = ("LOCAL_RANK", "MASTER_PORT", "WANDB_RUN_GROUP", "WANDB_RUN_ID", "OMP_NUM
 
 def main() -> None:
     """Notes that it was started, and ends as it is told."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_with_parent()
     words = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
     folder, seed = Path(words["hydra.run.dir"].strip('"')), words.get("seed", "0")
     actions = Path("actions.json")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -169,6 +170,24 @@ def test_members_are_no_ranks_of_what_started_them_and_share_a_group_at_wandb(mo
     assert {**os.environ, "HYDRA_FULL_ERROR": "", "WANDB_SILENT": ""} == {
         **before, "HYDRA_FULL_ERROR": "", "WANDB_SILENT": "",
     }  # fmt: skip
+
+
+def test_a_sweep_that_was_killed_interrupts_its_member(tmp_path: Path) -> None:
+    Path("actions.json").write_text(json.dumps({"1": "wait"}))
+    code = f"import sys, forgetmenot.config.sweep as s; s.PROGRAM = (sys.executable, {str(STUB)!r})\n" + (
+        "from forgetmenot.cli.main import run_command\nrun_command('train', arguments=sys.argv[1:])"
+    )
+    words = ["-m", "seed=1,2", "logger=none", "hydra.sweep.dir=all"]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while started() != ["1"] and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (folder,) = Path("all").glob("*_*")
+    while not (folder / "result.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert statuses([folder]) == ["interrupted"] and started() == ["1"]
 
 
 @pytest.mark.slow

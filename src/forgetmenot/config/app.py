@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from forgetmenot.config.child import stopping
+from forgetmenot.config.child import end_with_parent, once_gone, stopping
 from forgetmenot.config.count import check_swept
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence, refuse_null_groups
 from forgetmenot.config.paths import conf_folder, register_resolvers
@@ -35,7 +34,6 @@ USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 """What a user's input can raise; anything else is a bug of ours and keeps its traceback."""
 
 _SLURM_ALONE = "hydra/launcher must be basic for one run, got slurm; -m makes it a sweep, cluster/train.sbatch one job"
-_POLL_SECONDS = 0.5
 _NONE_CHOSEN = ("experiment=null", "sweep=null")
 """Defaults that Hydra takes from no command line."""
 
@@ -50,6 +48,7 @@ def run_app(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing and exiting
     os.environ.setdefault("WANDB_SILENT", "true")  # what people should read of it we print
     register_resolvers()
+    end_with_parent()
     command_line = sys.argv
     arguments = [word for word in arguments if word not in _NONE_CHOSEN]
     options, settings = parted(arguments)
@@ -141,13 +140,11 @@ def _busy() -> AbstractContextManager[object]:
 def _end_with(parent: int) -> None:
     """Ends this process once its parent is gone and no member is left to answer for: joblib's would wait for ever."""
 
-    def wait() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL_SECONDS)
+    def end() -> None:
         with _busy():
             os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    once_gone(parent, end)
 
 
 def _no_story(config: DictConfig) -> float | None:

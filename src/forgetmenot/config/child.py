@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ _OF_RANKS = frozenset(
 """What makes a process a rank of another one's."""
 
 _OF_ONE_RUN = frozenset(("PL_GLOBAL_SEED", "WANDB_RUN_ID"))
+
+_PARENT = "FORGETMENOT_PARENT"
+"""Tells a command who started it; its ranks are not to know."""
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_SECONDS = 0.5
@@ -41,13 +45,14 @@ def run_child(
 ) -> int:
     """Returns the exit code of a command, below 0 where a signal ended it; what it says goes to `output`, if given.
 
-    Once `stopped` says so, it is interrupted as by Ctrl-C and waited for. Whatever else ends the wait kills it.
+    Once `stopped` says so, it is interrupted as by Ctrl-C and waited for. Whatever else ends the wait kills it; where
+    this process itself is killed, `end_with_parent` ends it.
     """
     with ExitStack() as stack:
         stream = None if output is None else stack.enter_context(output.open("ab"))
         child = subprocess.Popen(
-            command, cwd=place, env=dict(environment), stdin=subprocess.DEVNULL, process_group=0,
-            stdout=stream, stderr=None if stream is None else subprocess.STDOUT,
+            command, cwd=place, env={**environment, _PARENT: str(os.getpid())}, process_group=0,
+            stdin=subprocess.DEVNULL, stdout=stream, stderr=None if stream is None else subprocess.STDOUT,
         )  # fmt: skip
         try:
             code = _wait(child, stopped)
@@ -58,6 +63,23 @@ def run_child(
     if code < 0:
         _signal_group(child, signal.SIGKILL)  # ranks wait for the one that is gone
     return code
+
+
+def end_with_parent() -> None:
+    """Has this process, where `run_child` started it, end as by SIGTERM once the one that did is gone."""
+    if (parent := os.environ.pop(_PARENT, None)) is not None:
+        once_gone(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def once_gone(parent: int, end: Callable[[], None]) -> None:
+    """Calls `end`, in a thread, once `parent` is no longer this process's."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_SECONDS)
+        end()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _wait(child: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> int:

@@ -172,6 +172,21 @@ def test_members_are_no_ranks_of_what_started_them_and_share_a_group_at_wandb(mo
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("asking", ["-m", "experiment=forgetting"])
+def test_a_rank_of_torchrun_starts_no_sweep(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asking: str
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as exit_:
+        run_app(_in_this_process, config_name="train", arguments=["logger=none", "seed=1", asking])
+    assert exit_.value.code == 1 and started() == []
+    assert capsys.readouterr().err == (
+        "error: a sweep must be started without torchrun, which starts it once a rank, got one with it; "
+        "trainer.devices gives each member its ranks\n"
+    )
+
+
 def test_a_sweep_that_was_killed_interrupts_its_member(tmp_path: Path) -> None:
     Path("actions.json").write_text(json.dumps({"1": "wait"}))
     code = f"import sys, forgetmenot.config.sweep as s; s.PROGRAM = (sys.executable, {str(STUB)!r})\n" + (

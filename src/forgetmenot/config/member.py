@@ -105,12 +105,17 @@ def prepare_member(sweep: Sweep, config: DictConfig) -> Member | None:
 
     Raises ConfigError where it cannot be started.
     """
-    sweep.check()
     member = Member.of(config)
     sweep.notes.mkdir(exist_ok=True)
     if sweep.stopped:
         remove_unused(member.folder)
         return None
+    try:
+        sweep.check()
+    except ConfigError:
+        sweep.refuse()
+        remove_unused(member.folder)
+        raise
     with _told_if_not_started(member.folder, sweep):
         complete = _completed_before(member, sweep)
     return replace(member, complete=complete, goes_on=complete is None and _has_checkpoint(member))

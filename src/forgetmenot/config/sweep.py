@@ -26,6 +26,7 @@ _LOG = "run.log"  # which every run starts with
 _RUNS = ("train", "evaluate")  # the commands that leave a record
 _RESUMABLE = ("train",)
 _STOP = "stop"
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
 _REFUSED = "refused"
 
 
@@ -49,9 +50,14 @@ class Sweep:
     program: tuple[str, ...]
 
     def check(self) -> None:
-        """Raises ConfigError where its command leaves no record, so that nobody would know how members ended."""
+        """Raises ConfigError where its command leaves no record of how members ended, or each rank would start it."""
         if self.command not in _RUNS:
             raise ConfigError(f"{self.command} must be asked for one at a time, got a sweep")
+        if _TORCHRUN in os.environ and os.environ.get("WORLD_SIZE") != "1":
+            raise ConfigError(
+                "a sweep must be started without torchrun, which starts it once a rank, got one with it; "
+                "trainer.devices gives each member its ranks"
+            )
 
     def stop(self) -> bool:
         """Has members that run interrupted and no other started; returns False where none runs, or all know already."""

@@ -20,10 +20,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_two_nodes_train_one_run_in_one_folder(tmp_path: Path, tiny_arguments: list[str]) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_nodes_train_one_run_in_one_folder(tmp_path: Path, tiny_arguments: list[str], strategy: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
     place = ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
-    nodes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1"]
+    nodes = [f"trainer={strategy}", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1"]
     started = [
         subprocess.Popen(
             [*torchrun, "--node_rank", str(rank), *place, str(SHIM), *tiny_arguments, *nodes],

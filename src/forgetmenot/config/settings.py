@@ -17,6 +17,11 @@ TRAINER_KEYS_OF_OURS = {
     "overfit_batches": "a data set with fewer train rows",
     "logger": "logger",
     "callbacks": "this project alone",
+    "plugins": "this project alone",
+    "enable_checkpointing": "select",
+    "enable_progress_bar": "this project alone",
+    "enable_model_summary": "this project alone",
+    "use_distributed_sampler": "this project alone",
 }
 """Arguments of lightning.Trainer that have a key of ours; a run is always scored on the whole test split."""
 

@@ -26,7 +26,7 @@ _OF_ONE_RUN = frozenset(("PL_GLOBAL_SEED", "WANDB_RUN_ID"))
 _PARENT = "FORGETMENOT_PARENT"
 """Tells a command who started it; its ranks are not to know."""
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _POLL_SECONDS = 0.5
 
 
@@ -100,7 +100,9 @@ def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> Non
 
 @contextmanager
 def stopping(stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
-    """Calls `stop` at Ctrl-C, SIGTERM or the terminal's end while the block runs; yields what ends that earlier.
+    """Calls `stop` at Ctrl-C, SIGTERM, SIGUSR1 or the terminal's end while the block runs.
+
+    It yields what ends that earlier.
 
     Where `stop` says that it has nothing (more) to stop, KeyboardInterrupt is raised.
     """

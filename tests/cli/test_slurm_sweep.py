@@ -81,7 +81,7 @@ def test_a_member_that_is_cancelled_is_told_of_while_the_other_finishes_and_resu
     told = sweep.told.read_text()
     assert "member 0 is running" in told and "member 0 is complete after" in told
     assert "member 1 is interrupted after" in told
-    assert "1 of the members are complete; the same command with resume=all runs the others" in told
+    assert "1 of the members is complete; the same command with resume=all runs the others" in told
     assert [read_result(run)["status"] for run in (first, second)] == ["complete", "interrupted"]
     assert list(second.glob("checkpoints/step-*"))
 

@@ -100,7 +100,7 @@ def test_a_member_that_fails_or_is_killed_is_recorded_and_stops_nothing(capsys: 
     told = capsys.readouterr()
     assert told.err == "error: member 0 failed: ended by signal 9\n", "the other one tells by itself"
     assert told.out.splitlines()[-1] == (
-        f"1 of the members are complete; the same command with resume={folders[0].parent} runs the others"
+        f"1 of the members is complete; the same command with resume={folders[0].parent} runs the others"
     )
 
 
@@ -143,7 +143,7 @@ def test_a_member_that_another_process_still_writes_is_refused(capsys: pytest.Ca
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_sweep_interrupts_its_member_and_starts_no_other(number: int) -> None:
     def send() -> None:
         while "1" not in started():

@@ -21,7 +21,7 @@ from forgetmenot.config.child import end_with_parent, once_gone, stopping
 from forgetmenot.config.count import check_swept
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence, refuse_null_groups
 from forgetmenot.config.paths import conf_folder, register_resolvers
-from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, refuse_sweep, sweeping
+from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
 from forgetmenot.config.words import parted
 from forgetmenot.signals import exit_code
 
@@ -62,7 +62,8 @@ def run_app(
                     check_swept(settings)
                 refuse_null_groups(arguments)
                 check_resumed(arguments)
-                hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
+                with command_kept(arguments):
+                    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
                 code = _end(sweep, after_sweep) or (1 if task.failures else 0)
         except USER_ERRORS as error:
             _tell(error)
@@ -164,7 +165,7 @@ def _end(sweep: Sweep, after_sweep: Callable[[Path], None]) -> int:
         return 0
     if not sweep.refused:
         way_on = f"; the same command with resume={folder} runs the others" if sweep.can_go_on else ""
-        print(f"{len(complete)} of the members are complete{way_on}")
+        print(f"{len(complete)} of the members {'is' if len(complete) == 1 else 'are'} complete{way_on}")
     return 130 if sweep.interrupted else 1
 
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from forgetmenot.config.errors import ConfigError
 
-_ASKED = "multirun.yaml"
+ASKED = "multirun.yaml"
 """Where Hydra's own sweeper keeps what it was asked for, before it starts members."""
 
 
@@ -35,9 +35,9 @@ def members_at_a_time(hydra: HydraConf, *, sweep: Path) -> int | None:
     sweeper = hydra.sweeper
     if "n_jobs" in sweeper:
         return int(sweeper.n_jobs)
-    if not (sweep / _ASKED).is_file():
+    if not (sweep / ASKED).is_file():
         return None
-    asked = OmegaConf.load(sweep / _ASKED)
+    asked = OmegaConf.load(sweep / ASKED)
     params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     words = [*params, *map(str, OmegaConf.select(asked, "hydra.overrides.task"))]
     counts = {word.get_key_element(): _values(word) for word in OverridesParser.create().parse_overrides(words)}

@@ -60,6 +60,8 @@ def hydra_sentence(error: Exception) -> str:
 def _sweep_without_option(word: str, *, may_be_one: bool) -> str:
     """Returns what to do about a word of several values in a single run; with commas alone it may be a list or text."""
     key, _, values = word.partition("=")
+    if key in ("sweep", "experiment"):
+        return f"{key} must be one at a time, got {values}; give each a command of its own"
     way_out = f", {key}=[{values}] is a list and '{key}=\"{values}\"' a text" if may_be_one else ""
     return f"{key} must be one value in a single run, got {values}; -m sweeps over several{way_out}"
 

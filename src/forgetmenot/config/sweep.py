@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from forgetmenot.config.child import PROGRAM, own_environment
+from forgetmenot.config.count import ASKED
 from forgetmenot.config.errors import ConfigError
-from forgetmenot.config.paths import is_run_folder
-from forgetmenot.config.words import parted, value_of
+from forgetmenot.config.paths import conf_folder, is_run_folder
+from forgetmenot.config.words import config_dirs, parted, value_of
 
 _ENDED = "members.jsonl"
 _LOG = "run.log"  # which every run starts with
@@ -124,9 +126,27 @@ def sweeping(command: str, arguments: Sequence[str]) -> Iterator[Sweep]:
 
 
 def asks_for_sweep(arguments: Sequence[str]) -> bool:
-    """Tells whether the words of a command line say by themselves that it is a sweep; a config of theirs may, too."""
-    options, _ = parted(arguments)
-    return bool({"-m", "--multirun"} & set(options)) or value_of("hydra.mode", arguments) == RunMode.MULTIRUN.name
+    """Tells whether a command line is a sweep: by an option, by Hydra's mode, or by a ready sweep or experiment."""
+    options, settings = parted(arguments)
+    if {"-m", "--multirun"} & set(options):
+        return True
+    mode = value_of("hydra.mode", settings)
+    return mode == RunMode.MULTIRUN.name if mode else any(map(_is_sweep, _presets(options, settings)))
+
+
+def _presets(options: Sequence[str], settings: Sequence[str]) -> Iterator[Path]:
+    """Yields the files that the words of a ready sweep or an experiment choose."""
+    for group in ("experiment", "sweep"):
+        name = value_of(group, settings)
+        files = [folder / group / f"{name}.yaml" for folder in (*config_dirs(options), conf_folder())]
+        yield from (file for file in files if name is not None and file.is_file())
+
+
+def _is_sweep(preset: Path) -> bool:
+    try:
+        return bool(OmegaConf.select(OmegaConf.load(preset), "hydra.mode") == RunMode.MULTIRUN.name)
+    except YAMLError:
+        return False  # Hydra tells what is wrong with it
 
 
 def check_resumed(arguments: Sequence[str]) -> None:
@@ -139,6 +159,19 @@ def check_resumed(arguments: Sequence[str]) -> None:
             raise ConfigError(f"resume must be a sweep's folder with -m, got the run {resumed}; a run goes on without")
     elif not any(Path(resumed).glob(f"*/{_LOG}")):
         raise ConfigError(f"resume must be the folder of a run or of a sweep, got {resumed}, where none ran")
+
+
+@contextmanager
+def command_kept(arguments: Sequence[str]) -> Iterator[None]:
+    """Has the record of what a resumed sweep was asked for as it was when the block ends: Hydra writes its own over."""
+    resumed = value_of("resume", arguments)
+    record = None if resumed is None else Path(resumed) / ASKED
+    before = record.read_bytes() if record is not None and record.is_file() else None
+    try:
+        yield
+    finally:
+        if record is not None and before is not None:
+            record.write_bytes(before)
 
 
 def refuse_sweep(config: DictConfig) -> None:

@@ -1,12 +1,16 @@
 """The words of a command line: options before settings, texts that Hydra takes as they are."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
 _WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --info -i --experimental-rerun".split()
 )
+
+_FOLDER = ("--config-dir", "-cd")
 
 _LONG_OPTIONS = (
     "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
@@ -34,6 +38,13 @@ def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         (options if takes_next or word.startswith("-") else settings).append(word)
         takes_next = word in _WITH_VALUE
     return options, settings
+
+
+def config_dirs(options: Sequence[str]) -> list[Path]:
+    """Returns the folders of a user's own YAML files that the options of a command line name."""
+    with_sign = [word.partition("=")[2] for word in options if word.startswith(tuple(f"{name}=" for name in _FOLDER))]
+    apart = [value for name, value in pairwise(options) if name in _FOLDER]
+    return [Path(folder) for folder in (*with_sign, *apart)]
 
 
 def _written_out(word: str) -> str:

@@ -1,0 +1,72 @@
+"""What makes a command line a sweep, wherever it is said, is checked before Hydra writes anything."""
+
+from pathlib import Path
+
+import pytest
+from tiny_runs import finish
+
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.sweep import asks_for_sweep, check_resumed, command_kept
+from forgetmenot.config.words import config_dirs
+
+
+@pytest.mark.parametrize(
+    ("words", "is_one"),
+    [
+        (["-m", "seed=1"], True),
+        (["hydra.mode=MULTIRUN"], True),
+        (["sweep=rank"], True),
+        (["method=lora", "experiment=forgetting"], True),
+        (["sweep=rank", "hydra.mode=RUN"], False),
+        (["experiment=pretrain_tiny"], False),
+        (["sweep=unheard_of"], False),
+        (["sweep=null"], False),
+        (["method=lora"], False),
+    ],
+)
+def test_a_sweep_is_one_however_it_is_asked_for(words: list[str], is_one: bool) -> None:
+    assert asks_for_sweep(words) is is_one
+
+
+@pytest.mark.parametrize("option", [["--config-dir", "mine"], ["--config-dir=mine"], ["-cd", "mine"]])
+def test_a_users_own_experiment_may_be_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "all.yaml").write_text("hydra:\n  mode: MULTIRUN\n")
+    (folder / "torn.yaml").write_text("hydra: [\n")
+    assert config_dirs(option) == [Path("mine")]
+    assert asks_for_sweep([*option, "experiment=all"])
+    assert not asks_for_sweep([*option, "experiment=torn"]), "Hydra tells what is wrong with it"
+
+
+def test_a_ready_sweep_does_not_go_on_in_a_runs_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(ConfigError, match=r"^resume must be a sweep's folder with -m, got the run "):
+        check_resumed(["sweep=rank", f"resume={tmp_path}"])
+
+
+def test_a_ready_sweep_without_members_is_refused(tmp_path: Path) -> None:
+    done = finish(["sweep=rank", "method.rank=range(5,5)"], tmp_path)
+    assert (done.code, done.sentence) == (
+        1, "error: method.rank must have a value to run with, got none in method.rank=range(5,5)",
+    )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_ready_sweeps_in_one_are_told_to_be_two_commands(tmp_path: Path) -> None:
+    done = finish(["sweep=rank,kl"], tmp_path)
+    assert (done.code, done.sentence) == (
+        1, "error: sweep must be one at a time, got rank,kl; give each a command of its own",
+    )  # fmt: skip
+
+
+def test_what_a_sweep_was_asked_for_is_still_known_after_another_command_was_refused_in_it(tmp_path: Path) -> None:
+    record = tmp_path / "multirun.yaml"
+    record.write_text("method.rank=1,2")
+    with pytest.raises(ConfigError), command_kept(["-m", f"resume={tmp_path}"]):
+        record.write_text("method=lora,prompt")
+        raise ConfigError("resume must be the sweep that this command started")
+    assert record.read_text() == "method.rank=1,2"

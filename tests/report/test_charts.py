@@ -70,6 +70,22 @@ def test_the_more_is_trained_the_larger_the_dot(tmp_path: Path) -> None:
     assert sizes["prompt"] < sizes["lora"] < sizes["full"]
 
 
+def test_where_colours_begin_anew_dots_have_another_shape_and_short_names_stand_at_them(tmp_path: Path) -> None:
+    for number in range(12):
+        write_run(tmp_path / str(number), f"method=m{number:02}")
+    chart = pareto(groups(tmp_path))
+    assert chart is not None
+    dots = chart.figure["data"][:-1]
+    assert [dot["marker"]["symbol"] for dot in dots] == ["circle"] * 10 + ["square"] * 2
+    assert all(dot["mode"] == "markers+text" and dot["text"] == [dot["name"]] for dot in dots)
+
+    for modules in ("q_proj", "v_proj"):
+        write_run(tmp_path / modules, "method=lora", f"method.target_modules=[{modules}]")
+    chart = pareto(groups(tmp_path))
+    assert chart is not None
+    assert {dot["mode"] for dot in chart.figure["data"][:-1]} == {"markers"}, "long names would cover each other"
+
+
 def test_names_in_a_chart_cannot_be_markup(tmp_path: Path) -> None:
     for name in ("<b>a</b>", "c"):
         write_run(tmp_path / name.strip("</b>"), f"method={name}")

@@ -18,6 +18,9 @@ _POINTS = 200  # of a curve, at most: more cannot be told apart on a screen
 _OF_ALL_CURVES = 20_000  # points, in a page of 6 MB
 _DIGITS = 5  # of a curve's value: what a screen can show
 _MOST_TICKS = 10  # that find room beside each other on a phone
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star")
+_COLOURS = 10  # of plotly, which then begin anew
+_SHORT = 12  # letters of a name that finds room at its dot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +44,15 @@ def pareto(groups: Sequence[Group]) -> Chart | None:
         return None
     best = front(points)
     traces: list[dict[str, object]] = []
-    for x, y, group in points:
+    named = all(len(group.label) <= _SHORT for _, _, group in points)
+    for number, (x, y, group) in enumerate(points):
+        outline = {"width": 3 if (x, y, group) in best else 0}
         traces.append(
             {
-                "type": "scatter", "mode": "markers", "name": text(group.label), "x": [x], "y": [y],
+                "type": "scatter", "mode": "markers+text" if named else "markers", "name": text(group.label),
+                "x": [x], "y": [y], "text": [text(group.label)], "textposition": "top left", "textfont": {"size": 11},
                 "error_x": _error(group, mean_forgetting), "error_y": _error(group, gain),
-                "marker": {"size": _size(group), "line": {"width": 3 if (x, y, group) in best else 0}},
+                "marker": {"size": _size(group), "symbol": _symbol(number), "line": outline},
                 "hovertext": text(_told(group)), "hoverinfo": "text",
             }
         )  # fmt: skip
@@ -111,12 +117,16 @@ def costs(groups: Sequence[Group]) -> list[Chart]:
 
 def curves(groups: Sequence[Group]) -> Chart | None:
     """Returns the validation score of every group's first run as it was trained."""
-    traces = []
+    traces: list[dict[str, object]] = []
     for group in groups:
         steps, values = _validation(group, points=min(_POINTS, _OF_ALL_CURVES // len(groups)))
         if len(values) > 1:
-            trace = {"type": "scatter", "mode": "lines+markers", "name": text(group.label), "x": steps, "y": values}
-            traces.append(trace)
+            traces.append(
+                {
+                    "type": "scatter", "mode": "lines+markers", "name": text(group.label), "x": steps, "y": values,
+                    "marker": {"symbol": _symbol(len(traces))},
+                }
+            )  # fmt: skip
     if not traces:
         return None
     metrics = dict.fromkeys(task["metric"] for task in groups[0].runs[0].result.targets.values())
@@ -182,6 +192,11 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+def _symbol(number: int) -> str:
+    """Returns the shape of a group's marks: another one each time that colours begin anew."""
+    return _SYMBOLS[number // _COLOURS % len(_SYMBOLS)]
 
 
 def _height(entries: int) -> int:

@@ -245,9 +245,9 @@ def test_a_member_that_dies_as_it_goes_on_is_told_of_by_what_ended_it_now(capsys
 
 
 def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:
-    (folder,) = sweep("seed=1")
-    sweep("seed=1,2", "method=full", f"resume={folder.parent}", code=1)
-    assert started() == ["1"], "no other member runs with settings that one was refused for"
+    first, _ = sweep("method=lora,prompt", "seed=1")
+    sweep("method=full,lora", "seed=1", f"resume={first.parent}", code=1)
+    assert started() == ["1", "1"], "no other member runs with settings that one was refused for"
     assert "must be the sweep that this command started, got 0_full_sentiment for" in capsys.readouterr().err
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from tiny_runs import finish
 
 from forgetmenot.config.errors import ConfigError
@@ -70,3 +71,37 @@ def test_what_a_sweep_was_asked_for_is_still_known_after_another_command_was_ref
         record.write_text("method=lora,prompt")
         raise ConfigError("resume must be the sweep that this command started")
     assert record.read_text() == "method.rank=1,2"
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Path:
+    """The folder of a sweep that was asked for with four words."""
+    (tmp_path / "0_lora").mkdir()
+    (tmp_path / "0_lora" / "run.log").write_text("it began")
+    words = ["method=lora", "method.rank=1,2", "max_steps=2", "trainer=cpu"]
+    (tmp_path / "multirun.yaml").write_text(OmegaConf.to_yaml({"hydra": {"overrides": {"task": words}}}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["method=lora", "method.rank=1,2", "max_steps=3"], "max_steps must be 2, as in"),
+        (["method=lora", "method.rank=1,2"], "max_steps must be 2, as in the sweep that is resumed, got nothing"),
+        (["method=full", "method.rank=1,2", "max_steps=2"], "method must be lora, as in"),
+        (["method=lora", "method.rank=1,2", "max_steps=2", "epochs=9"], "epochs must be left out, as in"),
+    ],
+)
+def test_a_resumed_sweep_that_all_members_would_be_others_of_is_refused_before_any(
+    asked: Path, words: list[str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        check_resumed(["-m", *words, f"resume={asked}"])
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["trainer=ddp", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "logger=none"]]
+)
+@pytest.mark.parametrize("ranks", ["1,2", "2,1,4", "8"])
+def test_a_resumed_sweep_may_have_other_members_and_run_elsewhere(asked: Path, more: list[str], ranks: str) -> None:
+    check_resumed(["-m", "max_steps=2", "method=lora", f"method.rank={ranks}", *more, f"resume={asked}"])

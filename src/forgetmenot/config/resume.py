@@ -1,9 +1,12 @@
 """A run or a member of a sweep goes on where it ended: what must be as it was, and what is kept aside."""
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError
@@ -44,6 +47,31 @@ def settings_of_run(config: DictConfig, folder: Path, *, words: Sequence[str]) -
     result.resume = config.resume
     _check_same(was, result, may_differ=_MAY_BE_LONGER, of="in the run that is resumed")
     return result
+
+
+def check_same_words(record: Path, settings: Sequence[str]) -> None:
+    """Raises ConfigError, naming both values, where a sweep was asked for with another value that all members have.
+
+    `record` is Hydra's of the words that it was asked for with. What members differ by is checked one by one.
+    """
+    if not record.is_file():
+        return
+    was, now = _one_valued(OmegaConf.select(OmegaConf.load(record), "hydra.overrides.task")), _one_valued(settings)
+    for key in sorted(was.keys() | now.keys()):
+        before, after = was.get(key, "left out"), now.get(key, "nothing")
+        if before != after and before is not None and after is not None:
+            raise ConfigError(f"{key} must be {before}, as in the sweep that is resumed, got {after}")
+
+
+def _one_valued(words: Sequence[str]) -> dict[str, str | None]:
+    """Returns what words set by key, where it has to be as it was; None for what members differ by."""
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    kept = [word for word in parsed if re.split(r"[./@]", word.get_key_element().lstrip("+~"))[0] not in _MAY_DIFFER]
+    return {word.get_key_element(): None if word.is_sweep_override() else _text(word) for word in kept}
+
+
+def _text(word: Override) -> str:
+    return str(word.get_value_element_as_str())
 
 
 def check_member(config: DictConfig, folder: Path, *, number: int, place: Path) -> None:

@@ -159,6 +159,10 @@ def check_resumed(arguments: Sequence[str]) -> None:
             raise ConfigError(f"resume must be a sweep's folder with -m, got the run {resumed}; a run goes on without")
     elif not any(Path(resumed).glob(f"*/{_LOG}")):
         raise ConfigError(f"resume must be the folder of a run or of a sweep, got {resumed}, where none ran")
+    elif asks_for_sweep(arguments):
+        from forgetmenot.config.resume import check_same_words  # not for --help: it reads records, with numpy
+
+        check_same_words(Path(resumed) / ASKED, parted(arguments)[1])
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class Task:
         sys.argv = self.command_line  # Lightning starts its other ranks with it
         try:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
-                from forgetmenot.config.member import run_member  # not for --help: it reads records, with numpy
+                from forgetmenot.config.starting import run_member  # not for --help: it reads records, with numpy
 
                 with self.busy:
                     return run_member(self.sweep, config)
@@ -110,7 +110,7 @@ class Task:
 
     def prepare(self, config: DictConfig) -> "Member | None":
         """Returns the member that Hydra is at, for a launcher that starts it; None where it is not to be started."""
-        from forgetmenot.config.member import prepare_member
+        from forgetmenot.config.starting import prepare_member
 
         try:
             return prepare_member(self.sweep, config)

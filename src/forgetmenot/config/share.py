@@ -10,7 +10,9 @@ from pathlib import Path
 from time import sleep
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
+
+from forgetmenot.config.errors import ConfigError
 
 _POLL_SECONDS = 0.1
 
@@ -39,19 +41,49 @@ def share(
     """
     devices = trainer.get("devices", "auto")
     mine: dict[str, str] = {}
-    gpus = [] if trainer.get("accelerator") == "cpu" else _gpus(environment)
-    own = _own_gpus(gpus, place=place, at_once=at_once)
-    if own and (isinstance(devices, int) or devices == "auto"):
+    own = _own_gpus(_gpus_for(trainer, environment), place=place, at_once=at_once)
+    if own and not _are_listed(devices):
         mine["CUDA_VISIBLE_DEVICES"] = ",".join(own)
     if "OMP_NUM_THREADS" not in environment:
-        ranks = devices if isinstance(devices, int) and devices > 0 else max(1, len(own))
+        ranks = _number(devices) or max(1, len(own))
         mine["OMP_NUM_THREADS"] = str(max(1, cores // (at_once * ranks)))
     return mine
+
+
+def check_gpus(trainer: DictConfig, *, at_once: int, environment: Mapping[str, str]) -> None:
+    """Raises ConfigError where members ask for more GPUs each than their part, and there are enough for fewer members.
+
+    Members of one GPU may share one.
+    """
+    asked, gpus = _number(trainer.get("devices", "auto")) or 1, _gpus_for(trainer, environment)
+    if 1 < asked <= len(gpus) < asked * at_once:
+        raise ConfigError(
+            f"hydra.launcher.n_jobs must be at most {len(gpus) // asked} for members of {asked} GPUs each, where there "
+            f"are {len(gpus)}, got {at_once}"
+        )
 
 
 def cores() -> int:
     """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _are_listed(devices: object) -> bool:
+    return isinstance(devices, ListConfig) or (isinstance(devices, str) and "," in devices)
+
+
+def _number(devices: object) -> int | None:
+    """Returns how many devices Lightning takes for this value of `trainer.devices`; None where that is up to it."""
+    if isinstance(devices, ListConfig):
+        return len(devices)
+    words = [word for word in str(devices).split(",") if word.strip()]
+    if _are_listed(devices):
+        return len(words)
+    return int(words[0]) if words and words[0].isdecimal() and int(words[0]) > 0 else None
+
+
+def _gpus_for(trainer: DictConfig, environment: Mapping[str, str]) -> list[str]:
+    return [] if trainer.get("accelerator") == "cpu" else _gpus(environment)
 
 
 def _own_gpus(gpus: list[str], *, place: int, at_once: int) -> list[str]:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from forgetmenot.config.attempt import Attempt, objective_of, tell_ended, tell_failed
 from forgetmenot.config.errors import ConfigError
-from forgetmenot.config.member import OUTPUT, Attempt, Member, objective_of, tell_ended, tell_failed
+from forgetmenot.config.member import OUTPUT, Member
 from forgetmenot.config.resume import remove_unused
 from forgetmenot.config.sbatch import JobOptions, ask, submit
 from forgetmenot.config.sweep import Sweep

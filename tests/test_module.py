@@ -1,5 +1,6 @@
 """The training step beside a plain PyTorch loop, whatever the cut, and what a checkpoint holds."""
 
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -7,19 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from tiny_models import rows_for, tiny
+from tiny_models import collator_of, rows_for, tiny
 from tiny_penalties import supplies_of
 from tiny_training import LR, Cut, Stepping, fit, module_of, plain_loop, steps_of
 from torch import Tensor, nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
-from forgetmenot.data.types import Encoded, ScoringBatch
+from forgetmenot.data.compare import Comparison
+from forgetmenot.data.types import Batch, Compared, Encoded, ScoringBatch
 from forgetmenot.loss import loss_sum
 from forgetmenot.method.base import Method
 from forgetmenot.method.full import Full
 from forgetmenot.method.lora import Lora
-from forgetmenot.regularizer.base import Penalty
+from forgetmenot.model.facts import ModelFacts
+from forgetmenot.regularizer.base import Penalty, TokenPenalty
 from forgetmenot.regularizer.l2_sp import L2SP
 
 LENGTHS = [[(7, 3), (2, 4), (12, 1), (4, 4)], [(3, 2), (5, 6), (9, 2), (1, 3)], [(6, 1), (6, 5), (2, 2), (10, 3)]]
@@ -147,6 +150,38 @@ def test_lightning_counts_optimizer_steps_and_not_micro_batches(cut: Cut) -> Non
     trainer = fit(module_of(adapted(FULL, "llama"), "llama"), steps_of("llama", examples("llama"), cut=cut))
 
     assert trainer.global_step == len(LENGTHS)
+
+
+def test_the_graph_of_a_loss_and_of_a_penalty_is_gone_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alive:
+        """Lives as long as the graph that it is put into."""
+
+    graphs: list[weakref.ref[Alive]] = []
+    still_there: list[bool] = []
+
+    def watched(model: PreTrainedModel, batch: Batch, facts: ModelFacts) -> Tensor:
+        still_there.append(any(graph() is not None for graph in graphs))
+        loss = loss_sum(model, batch, facts)
+        assert loss.grad_fn is not None
+        alive = loss.grad_fn.metadata["alive"] = Alive()
+        graphs.append(weakref.ref(alive))
+        return loss
+
+    class Again(TokenPenalty):
+        def __init__(self) -> None:
+            super().__init__()
+            collator = collator_of(tiny("llama"))
+            self.comparison = Comparison(collator=collator, reference_collator=collator, positions="supervised")
+
+        def forward(self, model: PreTrainedModel, compared: Compared, facts: ModelFacts) -> Tensor:
+            return watched(model, compared.rows, facts)
+
+    monkeypatch.setattr("forgetmenot.module.loss_sum", watched)
+    penalty = Again()
+    steps = steps_of("llama", examples("llama"), cut=CUTS[1], comparisons=[penalty.comparison])
+    fit(module_of(adapted(FULL, "llama"), "llama", penalties={"again": penalty}), steps)
+
+    assert still_there == [False] * (len(LENGTHS) * len(CUTS[1]) * 2)
 
 
 def test_a_micro_batch_of_weight_zero_keeps_ranks_in_step_and_teaches_nothing() -> None:

@@ -206,13 +206,16 @@ class AdaptationModule(LightningModule):
             with self._without_sync():
                 for number, weight in enumerate(step.weights):
                     exchange_in_backward(self.model, now=number == len(step.weights) - 1)
-                    losses = self._losses(step.micro_batches[number], step)
-                    totals[:num_tasks] += self._learn_from(losses * (weight / step.supervised_tokens))
+                    # no name holds a graph: it would last through the next forward pass, and split the memory for it
+                    totals[:num_tasks] += self._learn_from(
+                        self._losses(step.micro_batches[number], step) * (weight / step.supervised_tokens)
+                    )
                     for place, (penalty, same) in enumerate(
                         zip(on_tokens.values(), step.compared, strict=True), num_tasks
                     ):
-                        nats = penalty(self.model, same.micro_batches[number], self.facts)
-                        totals[place] += self._learn_from(nats * (weight / same.tokens))
+                        totals[place] += self._learn_from(
+                            penalty(self.model, same.micro_batches[number], self.facts) * (weight / same.tokens)
+                        )
         except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise

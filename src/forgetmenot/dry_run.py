@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from transformers import PreTrainedModel
 from forgetmenot.data.types import Batch, Compared
 from forgetmenot.deepen import deepened
 from forgetmenot.footprint import Groups, Parts
-from forgetmenot.heap import Trace
+from forgetmenot.heap import Part, Trace
 from forgetmenot.loss import loss_sum
 from forgetmenot.model.depth import Stretch, shorten
 from forgetmenot.model.facts import ModelFacts
@@ -66,9 +67,11 @@ class DryStep:
         return [(held.number, held.size) for held in self.recording.held]
 
     @property
-    def repeated(self) -> Trace:
-        """What a micro-batch makes and frees."""
-        return made_and_freed(segment for segment in self.recording.segments if segment.phase != "optimizer")
+    def repeated(self) -> Sequence[Part]:
+        """What a micro-batch makes and frees, forward and backward."""
+        segments = (segment for segment in self.recording.segments if segment.phase != "optimizer")
+        parts = groupby(segments, key=lambda segment: not segment.phase.startswith("backward"))
+        return [Part(forward, made_and_freed(alike)) for forward, alike in parts]
 
 
 def dry_step(model: PreTrainedModel, taking: Taking) -> DryStep:

@@ -1,18 +1,28 @@
 """What a process on Linux has resident for its tensors: more than they hold, since glibc's heap does not fit them.
 
 torch asks for addresses that 64 divides. Before version 2.38, glibc then takes a larger piece, cuts both ends off and
-keeps them as pieces of their own (https://sourceware.org/bugzilla/show_bug.cgi?id=14581). Small objects move into
-those, and once the tensor between them is freed, its place is too short for another of its size. So a step's tensors
-take up to three times what they hold. This is that heap, tensor by tensor: plain numbers in and out.
+keeps them as pieces of their own (https://sourceware.org/bugzilla/show_bug.cgi?id=14581). Its cache for a thread, which
+joins pieces to no others, hands them to the small objects that torch notes beside tensors, and once the tensor between
+them is freed, its place is too short for another of its size. So a step's tensors take up to three times what they
+hold. This is that heap, tensor by tensor, with no figure fitted to a run: plain numbers in and out.
 """
 
 import os
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Trace = Sequence[tuple[int, int]]
 """What is made and freed, in order: (number, bytes), or (-number, 0) for what is freed again."""
+
+
+class Part(NamedTuple):
+    """A stretch of a pass; what is `forward` notes a graph, which is gone at the end of the next that is not."""
+
+    forward: bool
+    trace: Trace
+
 
 LIBRARIES = 21_000_000
 """Bytes that libraries load and keep once a first step computes, kernels of each shape among them (measured)."""
@@ -20,11 +30,13 @@ LIBRARIES = 21_000_000
 _FIXED_IN = (2, 38)
 _ALIGNED = 64
 _SMALLEST = 32  # bytes of a piece
-_LARGEST_END = 128  # an end is shorter, and small objects take it
+_LARGEST_CACHED = 1040
+_CACHED = 7  # pieces of a size that a thread keeps to itself
 _EXTENDS_BY = 128 * 1024
 _LARGEST_APART = 32 * 2**20  # pieces above this are never of the heap
-_PASSES = 4  # after which the heap grows no more
-_COME_BACK = (2, 7)  # of so many ends, those that small objects have left again (measured: docs/log.md)
+_PASSES = 3  # after which the heap hardly grows
+_STORAGE = 112  # bytes that torch's record of a tensor's storage takes, made before it and freed after it
+_NODE = 48  # bytes of the least that a graph keeps for each tensor: 0.8 to 1.3 pieces, counted in three runs
 
 
 def fits_badly() -> bool:
@@ -33,13 +45,18 @@ def fits_badly() -> bool:
     return name == "glibc" and tuple(map(int, version.split("."))) < _FIXED_IN
 
 
-def resident(held: Trace, repeated: Trace) -> int:
-    """Returns the most bytes that are resident where `held` comes first, and then `repeated` over and over."""
+def resident(held: Trace, repeated: Sequence[Part]) -> int:
+    """Returns the most bytes that are resident where `held` comes first, and then `repeated` over and over.
+
+    What a pass leaves behind, such as gradients, is freed before the next.
+    """
     heap = _Heap()
-    heap.replay(held, name=0)
-    for number in range(1, _PASSES + 1):
-        heap.replay(repeated, name=number)
-        heap.give_ends_back()
+    for number, size in held:
+        heap.take((0, number), size)
+    for name in range(1, _PASSES + 1):
+        for part in repeated:
+            heap.replay(part, name=name)
+        heap.end_pass(name)
     return heap.peak
 
 
@@ -55,71 +72,95 @@ class _Heap:
     starts: dict[int, int] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
     by_size: list[tuple[int, int]] = field(default_factory=list)
+    cached: dict[int, list[int]] = field(default_factory=dict)
     taken: dict[tuple[int, int], tuple[int | None, int]] = field(default_factory=dict)
-    cut_off: list[tuple[int, int]] = field(default_factory=list)
+    storages: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    graph: list[tuple[int, int]] = field(default_factory=list)
 
-    def replay(self, trace: Trace, *, name: int) -> None:
-        """Makes and frees what `trace` says; what it frees of an earlier one is left, and what stays, stays."""
-        for number, size in trace:
+    def replay(self, part: Part, *, name: int) -> None:
+        """Makes and frees what `part` says; what it frees of an earlier one is left."""
+        for number, size in part.trace:
             if number > 0:
                 self.take((name, number), size)
+                if part.forward:
+                    self.graph.append(self._take_small(_NODE))
             elif (name, -number) in self.taken:
                 self.free((name, -number))
+        if not part.forward:
+            self._free_graph()
 
-    def take(self, number: tuple[int, int], size: int) -> None:
+    def end_pass(self, name: int) -> None:
+        """Frees what is left of a pass."""
+        for key in [key for key in self.taken if key[0] == name]:
+            self.free(key)
+        self._free_graph()
+
+    def take(self, key: tuple[int, int], size: int) -> None:
         """Takes room for a tensor: the smallest free piece that can hold it, or more of the heap."""
+        self.storages[key] = self._take_small(_STORAGE)
         whole = max(_SMALLEST, -(-(size + 8) // 16) * 16)
         start, found = self._piece(whole + _ALIGNED + _SMALLEST)
         if start is None:
             self.apart += found
-            self.taken[number] = (None, found)
+            self.taken[key] = (None, found)
         else:
             front = -(start + 16) % _ALIGNED
             front += _ALIGNED if 0 < front < _SMALLEST else 0
             back = found - front - whole
-            whole += back if back < _SMALLEST else 0
-            self.taken[number] = (start + front, whole)
-            self._cut_off(start, front)
-            self._cut_off(start + front + whole, found - front - whole)
+            whole += back if back <= _SMALLEST else 0
+            self.taken[key] = (start + front, whole)
+            self._give_back(start, front)
+            self._give_back(start + front + whole, found - front - whole)
         self.peak = max(self.peak, self.end + self.apart)
 
-    def free(self, number: tuple[int, int]) -> None:
+    def free(self, key: tuple[int, int]) -> None:
         """Frees what a tensor took."""
-        start, size = self.taken.pop(number)
+        start, size = self.taken.pop(key)
         if start is not None:
-            self._put_back(start, size)
-            return
-        self.apart -= size
-        if self.apart_from < size <= _LARGEST_APART:
-            self.apart_from = size
+            self._give_back(start, size)
+        else:
+            self.apart -= size
+            if self.apart_from < size <= _LARGEST_APART:
+                self.apart_from = size
+        self._give_back(*self.storages.pop(key))
 
-    def give_ends_back(self) -> None:
-        """Frees as many of the ends that were cut off as small objects leave, once a pass is over."""
-        back, of = _COME_BACK
-        ends, self.cut_off = self.cut_off, [end for place, end in enumerate(self.cut_off) if place % of >= back]
-        for place, (start, size) in enumerate(ends):
-            if place % of < back:
-                self._put_back(start, size)
+    def _free_graph(self) -> None:
+        for start, size in self.graph:
+            self._give_back(start, size)
+        self.graph.clear()
+
+    def _take_small(self, size: int) -> tuple[int, int]:
+        """Returns where a small object begins, and its size: one that the thread has kept, else of a free piece."""
+        if self.cached.get(size):
+            return self.cached[size].pop(), size
+        start, found = self._piece(size)
+        assert start is not None, "no small object is kept apart"
+        return start, found
+
+    def _give_back(self, start: int, size: int) -> None:
+        """Frees a piece: the thread keeps small ones to itself, some of each size."""
+        kept = self.cached.setdefault(size, []) if 0 < size <= _LARGEST_CACHED else None
+        if kept is not None and len(kept) < _CACHED:
+            kept.append(start)
+        elif size:
+            self._put_back(start, size)
 
     def _piece(self, size: int) -> tuple[int | None, int]:
-        """Returns where a piece begins and its size; None for one apart from the heap."""
+        """Returns where a piece begins and its size, what is left over cut off; None for one apart from the heap."""
         place = bisect_left(self.by_size, (size, 0))
         if place < len(self.by_size):
             found, start = self.by_size[place]
             self._forget(start, found)
-            return start, found
+            if found - size < _SMALLEST:
+                return start, found
+            self._put_back(start + size, found - size)
+            return start, size
         if self.end - self.top < size:
             if size >= self.apart_from:
                 return None, -(-size // 4096) * 4096
             self.end = self.top + size + _EXTENDS_BY
         self.top += size
         return self.top - size, size
-
-    def _cut_off(self, start: int, size: int) -> None:
-        if size > _LARGEST_END:
-            self._put_back(start, size)
-        elif size:
-            self.cut_off.append((start, size))
 
     def _put_back(self, start: int, size: int) -> None:
         """Makes a piece free, one with those beside it; at the top the heap shrinks."""

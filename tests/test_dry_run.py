@@ -202,6 +202,22 @@ def test_blocks_that_look_alike_and_do_not_do_alike_are_told_by_none() -> None:
     assert few is None and whole.flops > 0
 
 
+@pytest.mark.parametrize("error", [ValueError("12 layer types for 5 layers"), IndexError("list index out of range")])
+def test_a_model_that_refuses_fewer_blocks_is_told_by_none(error: Exception) -> None:
+    def make() -> PreTrainedModel:
+        model = _adapted("llama", 7, "full")
+
+        def check(*_: object) -> None:
+            if len(blocks(model)) != model.config.num_hidden_layers:
+                raise error
+
+        model.get_decoder().register_forward_pre_hook(check)
+        return model
+
+    few, whole = _of_few_and_whole("llama", make)
+    assert few is None and whole.flops > 0
+
+
 @pytest.mark.parametrize("recomputes", [False, True])
 def test_attention_on_a_gpu_keeps_no_scores(recomputes: bool) -> None:
     here, there = packing(_empty("llama")).train(), _empty("llama").train()

@@ -85,10 +85,15 @@ def dry_step(model: PreTrainedModel, taking: Taking) -> DryStep:
 def dry_step_of_few(model: PreTrainedModel, taking: Taking) -> DryStep | None:
     """Returns the same in a time that does not grow with depth, where blocks that are alike do alike; else None.
 
-    The model and those that penalties read lose blocks.
+    The model and those that penalties read lose blocks. A forward pass may refuse that, where a family counts them, or
+    hang on values, which the step of all blocks tells: both give None.
     """
     stretches = [*shorten(model), *(each for penalty, _ in taking.compared.values() for each in shorten(penalty))]
-    recording = deepened(_recorded(model, taking, stretches=stretches), [stretch.count for stretch in stretches])
+    try:
+        short = _recorded(model, taking, stretches=stretches)
+    except ValueError:
+        return None
+    recording = deepened(short, [stretch.count for stretch in stretches])
     return None if recording is None else DryStep(recording=recording)
 
 

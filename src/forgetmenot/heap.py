@@ -3,7 +3,7 @@
 torch asks for addresses that 64 divides. Before version 2.38, glibc then takes a larger piece, cuts both ends off and
 keeps them as pieces of their own (https://sourceware.org/bugzilla/show_bug.cgi?id=14581). Its cache for a thread, which
 joins pieces to no others, hands them to the small objects that torch notes beside tensors, and once the tensor between
-them is freed, its place is too short for another of its size. So a step's tensors take up to three times what they
+them is freed, its place is too short for another of its size. So a step's tensors take up to some 2.5 times what they
 hold. This is that heap, tensor by tensor, with no figure fitted to a run: plain numbers in and out.
 """
 

@@ -77,6 +77,11 @@ def test_every_key_that_the_design_owns_is_owned() -> None:
         "overfit_batches",
         "logger",
         "callbacks",
+        "plugins",
+        "enable_checkpointing",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "use_distributed_sampler",
     } == set(TRAINER_KEYS_OF_OURS)
 
 

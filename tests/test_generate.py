@@ -14,6 +14,7 @@ from forgetmenot.data import collate
 from forgetmenot.generate import Prefix, answer, end_tokens, end_with
 from forgetmenot.method.prompt import Prompt
 from forgetmenot.model.facts import ModelFacts, has_windows
+from forgetmenot.model.options import compile_blocks
 
 FAMILIES = ["llama", "qwen2", "gpt2", "gemma", "gemma2", "gemma3", "t5", "bart"]
 LENGTHS = [(3, 1), (11, 1), (6, 1), (1, 1)]
@@ -50,6 +51,16 @@ def answers(
 ) -> list[str]:
     batch = collator_of(model).prompts(prompts)
     return answer(model, batch, facts=facts_of(model), tokenizer=tokenizer or word_tokenizer(), max_new_tokens=most)
+
+
+def test_a_compiled_model_answers_without_compiling_for_every_length_of_its_cache() -> None:
+    model = tiny("llama")
+    expected = answers(model, prompts_for(model), most=4)
+    compile_blocks(model)
+    torch.compiler.reset()
+
+    assert answers(model, prompts_for(model), most=4) == expected
+    assert not torch._dynamo.utils.counters["frames"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

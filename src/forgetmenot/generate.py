@@ -7,7 +7,8 @@ Shapes: B rows, T positions.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Self, cast
@@ -39,7 +40,7 @@ class Prefix:
     def of(cls, model: PreTrainedModel, row: Batch) -> Self:
         """Returns those of a batch of one row."""
         cache = roomy_cache(model.config)
-        with padded_attention(model):
+        with padded_attention(model), _uncompiled():
             _next_tokens(model, row.input_ids_BT, row.attention_mask_BT, row.position_ids_BT, cache=cache)
         return cls(cache=cache, length=row.input_ids_BT.shape[1])
 
@@ -62,13 +63,20 @@ def answer(
 ) -> list[str]:
     """Returns the greedy completion of each prompt as text; with a `prefix`, prompts are what follows it."""
     ends = end_tokens(model, tokenizer)
-    with padded_attention(model), exact_rivals(model):
+    with padded_attention(model), exact_rivals(model), _uncompiled():
         if facts.keeps_keys_and_values:
             rows = _step_by_step(model, prompts, ends=ends, max_new_tokens=max_new_tokens, prefix=prefix)
         else:
             assert prefix is None, "only keys and values can be shared"
             rows = _by_transformers(model, prompts, ends=ends, max_new_tokens=max_new_tokens, tokenizer=tokenizer)
     return tokenizer.batch_decode(rows, skip_special_tokens=True)
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Lets blocks that are compiled for training run as they are: a cache is another one for the compiler each time."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

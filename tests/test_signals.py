@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forgetmenot.signals import ending_on_signals, exit_code
+from forgetmenot.signals import ending_on_signals, exit_code, is_first_rank
 
 ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
@@ -28,6 +28,39 @@ def test_a_run_that_waits_for_its_step_is_ended_by_the_second_signal(capsys: pyt
         os.kill(os.getpid(), signal.SIGINT)
     assert exit_code(raised.value) == 130
     assert capsys.readouterr().err == "saving after this step, then ending; once more ends at once\n"
+
+
+def test_one_of_several_ranks_tells_that_all_save(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank in range(2):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        with ending_on_signals() as ending:
+            ending.waits = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert ending.signal == signal.SIGTERM
+    assert capsys.readouterr().err.count("saving after this step") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),
+        ({"SLURM_PROCID": "1"}, False),
+        ({"SLURM_PROCID": "1", "LOCAL_RANK": "1", "RANK": "0"}, True),
+        ({"LOCAL_RANK": "0", "RANK": "1"}, False),
+    ],
+)
+def test_the_first_rank_is_told_by_whatever_started_it(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, str], first: bool
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_rank() is first
 
 
 def test_what_the_process_was_started_to_ignore_stays_ignored() -> None:

@@ -4,6 +4,7 @@ SIGINT is Ctrl-C, SIGTERM what a cluster sends before it takes a node away, SIGU
 earlier. A second one ends the run at once.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ class Ending:
         again, self.signal = self.signal is not None, number
         if not self.waits or again:
             raise KeyboardInterrupt(number)
-        print("saving after this step, then ending; once more ends at once", file=sys.stderr, flush=True)
+        if is_first_rank():
+            print("saving after this step, then ending; once more ends at once", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -59,3 +61,9 @@ def exit_code(error: KeyboardInterrupt) -> int:
     """Returns 128 and the signal's number, as shells tell of it; Ctrl-C's is 130."""
     number = error.args[0] if error.args and isinstance(error.args[0], int) else signal.SIGINT
     return 128 + int(number)
+
+
+def is_first_rank() -> bool:
+    """Tells whether this process is the first rank or the only one: it tells of what asks all of them to end."""
+    names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)

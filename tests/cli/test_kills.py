@@ -118,6 +118,7 @@ def test_two_ranks_of_which_one_is_asked_to_end_save_together(tmp_path: Path, ti
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGUSR1, output
     assert "Traceback" not in output
+    assert output.splitlines().count("interrupted") == 1, output
     assert read_result(tmp_path / "run")["status"] == "interrupted"
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert f'"step": {int(checkpoint.name[5:]) - 1},' in metrics.read_text().splitlines()[-1]

@@ -23,7 +23,7 @@ from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence,
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
 from forgetmenot.config.words import parted
-from forgetmenot.signals import exit_code
+from forgetmenot.signals import exit_code, is_first_rank
 
 if TYPE_CHECKING:
     from forgetmenot.config.member import Member
@@ -72,7 +72,7 @@ def run_app(
             code = exit_code(error)
         finally:
             sys.argv = command_line
-    if code > 128:
+    if code > 128 and is_first_rank():
         print("interrupted", file=sys.stderr)
     if code != 0:
         sys.exit(code)

@@ -29,7 +29,7 @@ def lost_ranks_told(way_on: Callable[[], str]) -> Iterator[None]:
     `way_on` says how to go on from there. So that the process that started the ranks can tell, Lightning waits before
     it kills it: within the block, and after an error until the process ends.
     """
-    _ChildProcessObserver._terminate_all = _after_a_while(way_on)  # type: ignore[assignment]
+    _ChildProcessObserver._terminate_all = _after_a_while(way_on)  # type: ignore[assignment]  # a method for ours
     try:
         yield
     except RuntimeError as error:  # torch's, of whatever backend
@@ -40,7 +40,7 @@ def lost_ranks_told(way_on: Callable[[], str]) -> Iterator[None]:
             raise ConnectionError(f"another rank has ended, on which this one waited; {way_on()}") from error
         raise
     else:
-        _ChildProcessObserver._terminate_all = _TERMINATE_ALL  # type: ignore[method-assign]
+        _ChildProcessObserver._terminate_all = _TERMINATE_ALL  # type: ignore[method-assign]  # Lightning's own again
 
 
 def resuming(checkpoints: Path) -> str:

@@ -64,15 +64,6 @@ def test_two_ready_sweeps_in_one_are_told_to_be_two_commands(tmp_path: Path) -> 
     )  # fmt: skip
 
 
-def test_what_a_sweep_was_asked_for_is_still_known_after_another_command_was_refused_in_it(tmp_path: Path) -> None:
-    record = tmp_path / "multirun.yaml"
-    record.write_text("method.rank=1,2")
-    with pytest.raises(ConfigError), command_kept(["-m", f"resume={tmp_path}"]):
-        record.write_text("method=lora,prompt")
-        raise ConfigError("resume must be the sweep that this command started")
-    assert record.read_text() == "method.rank=1,2"
-
-
 @pytest.fixture
 def asked(tmp_path: Path) -> Path:
     """The folder of a sweep that was asked for with four words."""
@@ -105,3 +96,22 @@ def test_a_resumed_sweep_that_all_members_would_be_others_of_is_refused_before_a
 @pytest.mark.parametrize("ranks", ["1,2", "2,1,4", "8"])
 def test_a_resumed_sweep_may_have_other_members_and_run_elsewhere(asked: Path, more: list[str], ranks: str) -> None:
     check_resumed(["-m", "max_steps=2", "method=lora", f"method.rank={ranks}", *more, f"resume={asked}"])
+
+
+def test_what_a_sweep_was_asked_for_is_still_known_after_another_command_was_refused_in_it(asked: Path) -> None:
+    record = asked / "multirun.yaml"
+    before = record.read_text()
+    with pytest.raises(ConfigError), command_kept(["-m", f"resume={asked}"]):
+        record.write_text("method=lora,prompt")
+        raise ConfigError("resume must be the sweep that this command started")
+    assert record.read_text() == before
+
+
+@pytest.mark.parametrize("torn", ["hydra:\n  overrides:\n    task: [", "hydra:\n  overr", "", "\xff"])
+def test_a_sweep_whose_record_was_torn_goes_on(asked: Path, torn: str) -> None:
+    record = asked / "multirun.yaml"
+    record.write_bytes(torn.encode("latin-1"))
+    check_resumed(["-m", "max_steps=3", f"resume={asked}"])
+    with command_kept(["-m", f"resume={asked}"]):
+        record.write_text("of the command that goes on")
+    assert record.read_text() == "of the command that goes on"

@@ -7,7 +7,8 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from forgetmenot.config.errors import ConfigError
 
@@ -27,6 +28,16 @@ def check_swept(settings: Sequence[str]) -> None:
             raise ConfigError(f"sweep must be one at a time, got {word.input_line}; give each a command of its own")
 
 
+def words_asked(sweep: Path) -> list[str] | None:
+    """Returns the words that the sweep in that folder was asked for with; None where no whole record of them is."""
+    try:
+        asked = OmegaConf.load(sweep / ASKED)
+    except (OSError, ValueError, YAMLError):  # a process that is killed leaves half of it
+        return None
+    words = OmegaConf.select(asked, "hydra.overrides.task") if isinstance(asked, DictConfig) else None
+    return None if words is None else [str(word) for word in words]
+
+
 def members_at_a_time(hydra: HydraConf, *, sweep: Path) -> int | None:
     """Returns how many members of the sweep in that folder there can be beside each other; None where none can tell.
 
@@ -35,12 +46,12 @@ def members_at_a_time(hydra: HydraConf, *, sweep: Path) -> int | None:
     sweeper = hydra.sweeper
     if "n_jobs" in sweeper:
         return int(sweeper.n_jobs)
-    if not (sweep / ASKED).is_file():
+    asked = words_asked(sweep)
+    if asked is None:
         return None
-    asked = OmegaConf.load(sweep / ASKED)
     params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    words = [*params, *map(str, OmegaConf.select(asked, "hydra.overrides.task"))]
-    counts = {word.get_key_element(): _values(word) for word in OverridesParser.create().parse_overrides(words)}
+    words = OverridesParser.create().parse_overrides([*params, *asked])
+    counts = {word.get_key_element(): _values(word) for word in words}
     if None in counts.values():
         return None
     members = prod(count for count in counts.values() if count is not None)

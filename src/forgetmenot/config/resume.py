@@ -49,14 +49,12 @@ def settings_of_run(config: DictConfig, folder: Path, *, words: Sequence[str]) -
     return result
 
 
-def check_same_words(record: Path, settings: Sequence[str]) -> None:
-    """Raises ConfigError, naming both values, where a sweep was asked for with another value that all members have.
+def check_same_words(asked: Sequence[str], settings: Sequence[str]) -> None:
+    """Raises ConfigError, naming both values, where a sweep was `asked` for with another value that all members have.
 
-    `record` is Hydra's of the words that it was asked for with. What members differ by is checked one by one.
+    What members differ by is checked one by one.
     """
-    if not record.is_file():
-        return
-    was, now = _one_valued(OmegaConf.select(OmegaConf.load(record), "hydra.overrides.task")), _one_valued(settings)
+    was, now = _one_valued(asked), _one_valued(settings)
     for key in sorted(was.keys() | now.keys()):
         before, after = was.get(key, "left out"), now.get(key, "nothing")
         if before != after and before is not None and after is not None:

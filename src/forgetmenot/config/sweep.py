@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from forgetmenot.config.child import PROGRAM, own_environment
-from forgetmenot.config.count import ASKED
+from forgetmenot.config.count import ASKED, words_asked
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder, is_run_folder
 from forgetmenot.config.words import config_dirs, parted, value_of
@@ -159,23 +159,27 @@ def check_resumed(arguments: Sequence[str]) -> None:
             raise ConfigError(f"resume must be a sweep's folder with -m, got the run {resumed}; a run goes on without")
     elif not any(Path(resumed).glob(f"*/{_LOG}")):
         raise ConfigError(f"resume must be the folder of a run or of a sweep, got {resumed}, where none ran")
-    elif asks_for_sweep(arguments):
+    elif asks_for_sweep(arguments) and (asked := words_asked(Path(resumed))) is not None:
         from forgetmenot.config.resume import check_same_words  # not for --help: it reads records, with numpy
 
-        check_same_words(Path(resumed) / ASKED, parted(arguments)[1])
+        check_same_words(asked, parted(arguments)[1])
 
 
 @contextmanager
 def command_kept(arguments: Sequence[str]) -> Iterator[None]:
     """Has the record of what a resumed sweep was asked for as it was when the block ends: Hydra writes its own over."""
     resumed = value_of("resume", arguments)
-    record = None if resumed is None else Path(resumed) / ASKED
-    before = record.read_bytes() if record is not None and record.is_file() else None
+    if resumed is None or words_asked(Path(resumed)) is None:
+        yield
+        return
+    record = Path(resumed) / ASKED
+    before = record.read_text(encoding="utf-8")
     try:
         yield
     finally:
-        if record is not None and before is not None:
-            record.write_bytes(before)
+        from forgetmenot.result import write_whole  # not for --help: it comes with numpy
+
+        write_whole(record, before)
 
 
 def refuse_sweep(config: DictConfig) -> None:

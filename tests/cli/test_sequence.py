@@ -1,15 +1,18 @@
 """`sequence`: stages one on the other, and what cannot be one refused before anything is trained."""
 
 import json
-import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from tiny_runs import read_result
 
 from forgetmenot.cli.sequence import main
+
+COMMAND = (sys.executable, "-m", "forgetmenot.cli.main", "sequence")
 
 
 @pytest.mark.parametrize(
@@ -35,8 +38,7 @@ def test_a_mistake_is_told_before_anything_is_trained(
 
 
 def run(arguments: list[str], *, place: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "forgetmenot.cli.main", "sequence", *arguments]
-    return subprocess.run(command, cwd=place, env=os.environ, capture_output=True, text=True, check=False)
+    return subprocess.run([*COMMAND, *arguments], cwd=place, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
@@ -71,3 +73,19 @@ def test_a_stage_that_fails_ends_the_sequence_in_one_sentence(tmp_path: Path, ti
     done = run([*words, "data=[sentiment,party]", "max_length=9"], place=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: data must be data sets that train ends well on, got exit")
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_stage_and_starts_no_other(tmp_path: Path, tiny_arguments: list[str]) -> None:
+    words = [word for word in tiny_arguments if not word.startswith("data")]
+    command = [*COMMAND, *words, "data=[sentiment,party]", "method=lora", "epochs=1000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.rglob("metrics.jsonl")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "Traceback" not in output
+    (stage,) = tmp_path.glob("outputs/sequences/*/*/*_*")
+    assert read_result(stage)["status"] == "interrupted"

@@ -153,7 +153,7 @@ def test_a_signal_to_the_sweep_interrupts_its_member_and_starts_no_other(number:
 
     sender = threading.Thread(target=send)
     sender.start()
-    folders = sweep("seed=1,2", code=130, seed_1="wait")
+    folders = sweep("seed=1,2", code=128 + number, seed_1="wait")
     sender.join()
     assert started() == ["1"] and statuses(folders[:1]) == ["interrupted"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from threading import Event
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -21,6 +20,7 @@ from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.report.sequence import FILE_NAME, Transfer
 from forgetmenot.result import RunResult
+from forgetmenot.signals import exit_code
 
 _LIST = re.compile(r"data=\[([^\[\]]*)\]")
 _OURS = ("-m", "--multirun", "hydra.run.dir")  # what a sequence decides by itself, or cannot have
@@ -102,20 +102,19 @@ def _folder() -> Path:
 
 def _train(arguments: Sequence[str], *, stage: Path) -> None:
     """Runs `train` in a process of its own, which leaves no memory of one stage to the next, and can start ranks."""
-    interrupted = Event()
+    asked: list[int] = []
 
-    def interrupt() -> bool:
+    def interrupt(number: int) -> bool:
         """Returns whether this is the first time."""
-        first = not interrupted.is_set()
-        interrupted.set()
-        return first
+        asked.append(number)
+        return len(asked) == 1
 
     environment = own_environment(os.environ)
     with stopping(interrupt):
         command = [*PROGRAM, "train", *arguments]
-        code = run_child(command, environment=environment, place=Path.cwd(), stopped=interrupted.is_set)
-    if interrupted.is_set():
-        sys.exit(130)
+        code = run_child(command, environment=environment, place=Path.cwd(), stopped=lambda: bool(asked))
+    if asked:
+        sys.exit(exit_code(KeyboardInterrupt(asked[0])))
     if code != 0:
         raise ValueError(
             f"data must be data sets that train ends well on, got exit code {code} from {stage.name} in {stage.parent}"

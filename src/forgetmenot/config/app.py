@@ -156,7 +156,7 @@ def _end(sweep: Sweep, after_sweep: Callable[[Path], None]) -> int:
     """Tells what a sweep came to, where there was one; returns its exit code."""
     ended = sweep.ended
     if not ended:
-        return 130 if sweep.interrupted else 0
+        return sweep.code or 0
     complete = [member for member in ended if member.status == "complete"]
     folder = _as_seen_from_here(ended[-1].folder.parent)
     if complete and not sweep.stopped:
@@ -166,7 +166,7 @@ def _end(sweep: Sweep, after_sweep: Callable[[Path], None]) -> int:
     if not sweep.refused:
         way_on = f"; the same command with resume={folder} runs the others" if sweep.can_go_on else ""
         print(f"{len(complete)} of the members {'is' if len(complete) == 1 else 'are'} complete{way_on}")
-    return 130 if sweep.interrupted else 1
+    return sweep.code or 1
 
 
 def _as_seen_from_here(folder: Path) -> Path:

@@ -99,12 +99,12 @@ def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> Non
 
 
 @contextmanager
-def stopping(stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
-    """Calls `stop` at Ctrl-C, SIGTERM, SIGUSR1 or the terminal's end while the block runs.
+def stopping(stop: Callable[[int], bool]) -> Iterator[Callable[[], None]]:
+    """Calls `stop` with the signal at Ctrl-C, SIGTERM, SIGUSR1 or the terminal's end while the block runs.
 
     It yields what ends that earlier.
 
-    Where `stop` says that it has nothing (more) to stop, KeyboardInterrupt is raised.
+    Where `stop` says that it has nothing (more) to stop, KeyboardInterrupt is raised, with the signal too.
     """
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield lambda: None
@@ -112,8 +112,8 @@ def stopping(stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
     before = {number: signal.getsignal(number) for number in _STOPPING}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if before[signal.Signals(number)] is not signal.SIG_IGN and not stop():
-            raise KeyboardInterrupt
+        if before[signal.Signals(number)] is not signal.SIG_IGN and not stop(number):
+            raise KeyboardInterrupt(number)
 
     def restore() -> None:
         for number, handler in before.items():

@@ -22,6 +22,7 @@ from forgetmenot.config.count import ASKED, words_asked
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder, is_run_folder
 from forgetmenot.config.words import config_dirs, parted, value_of
+from forgetmenot.signals import exit_code
 
 _ENDED = "members.jsonl"
 _LOG = "run.log"  # which every run starts with
@@ -61,11 +62,14 @@ class Sweep:
                 "trainer.devices gives each member its ranks"
             )
 
-    def stop(self) -> bool:
-        """Has members that run interrupted and no other started; returns False where none runs, or all know already."""
+    def stop(self, number: int) -> bool:
+        """Has members that run interrupted and no other started, asked for by that signal.
+
+        Returns False where none runs, or all know already.
+        """
         if not self.notes.is_dir() or self.interrupted:
             return False
-        (self.notes / _STOP).touch()
+        (self.notes / _STOP).write_text(str(number))
         return True
 
     def refuse(self) -> None:
@@ -81,6 +85,11 @@ class Sweep:
     def interrupted(self) -> bool:
         """Whether a signal stopped it."""
         return (self.notes / _STOP).exists()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code that the signal which stopped it stands for; None where none did."""
+        return exit_code(KeyboardInterrupt(int((self.notes / _STOP).read_text()))) if self.interrupted else None
 
     @property
     def refused(self) -> bool:

@@ -58,6 +58,7 @@ def test_values_become_a_dataclass_with_the_fields_types() -> None:
     ("values", "message"),
     [
         ({"count": "abc"}, "fruit.count must be a whole number, got abc"),
+        ({"count": ""}, "fruit.count must be a whole number, got nothing"),
         ({"count": 1.5}, "fruit.count must be a whole number, got 1.5"),
         ({"count": True}, "fruit.count must be a whole number, got True"),
         ({"count": None}, "fruit.count must be a whole number, got null"),

@@ -43,6 +43,10 @@ def test_words_that_nobody_kept_tell_nothing(tmp_path: Path) -> None:
             "hydra.launcher.n_jobs=0",
             "hydra.launcher.n_jobs must be above 0, or below it to count from the cores (-1: as many), got 0",
         ),
+        (
+            "hydra.run.dir=all",
+            "hydra.run.dir must be left out of a sweep, got all; hydra.sweep.dir=FOLDER holds its runs",
+        ),
         ("sweep=rank,l2_sp", "sweep must be one at a time, got sweep=rank,l2_sp; give each a command of its own"),
     ],
 )

@@ -155,7 +155,7 @@ def _rule(hint: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    return "null" if value is None else str(value)
+    return "null" if value is None else str(value) or "nothing"
 
 
 def _join(key: str, rest: str) -> str:

@@ -17,13 +17,17 @@ ASKED = "multirun.yaml"
 
 
 def check_swept(settings: Sequence[str]) -> None:
-    """Raises ConfigError for a word of which there would be no members, and for two sweeps in one."""
+    """Raises ConfigError for a word of which there would be no members, one folder for all, and two sweeps in one."""
     for word in OverridesParser.create().parse_overrides(list(settings)):
         key = word.get_key_element()
         if word.is_sweep_override() and _values(word) == 0:
             raise ConfigError(f"{key} must have a value to run with, got none in {word.input_line}")
         if key == "hydra.launcher.n_jobs" and word.value() == 0:
             raise ConfigError(f"{key} must be above 0, or below it to count from the cores (-1: as many), got 0")
+        if key == "hydra.run.dir":
+            raise ConfigError(
+                f"{key} must be left out of a sweep, got {word.value()}; hydra.sweep.dir=FOLDER holds its runs"
+            )
         if key == "sweep" and word.is_sweep_override():
             raise ConfigError(f"sweep must be one at a time, got {word.input_line}; give each a command of its own")
 

@@ -18,12 +18,14 @@ from forgetmenot.config.build import build, import_plugins
 from forgetmenot.config.child import PROGRAM, own_environment, run_child, stopping
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence
 from forgetmenot.config.paths import conf_folder, register_resolvers
+from forgetmenot.config.sweep import asks_for_sweep
+from forgetmenot.config.words import parted
 from forgetmenot.report.sequence import FILE_NAME, Transfer
 from forgetmenot.result import RunResult
 from forgetmenot.signals import exit_code
 
 _LIST = re.compile(r"data=\[([^\[\]]*)\]")
-_OURS = ("-m", "--multirun", "hydra.run.dir")  # what a sequence decides by itself, or cannot have
+_OURS = ("hydra.run.dir", "resume")  # what a sequence decides by itself, or cannot have
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -59,8 +61,9 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if not names or not all(names) or len(set(names)) < len(names):
         raise ConfigError(f"data must be a list of different data sets such as [sentiment,party], got {given}")
     settings = [word for word in arguments if not _LIST.fullmatch(word)]
+    options = [word for word in parted(settings)[0] if not asks_for_sweep([word])]  # where a user's presets lie
     for word in settings:
-        if word.partition("=")[0] in _OURS:
+        if word.partition("=")[0] in _OURS or asks_for_sweep([*options, word]):
             raise ConfigError(f"sequence must be one run after another in a folder of its own, got {word}")
     return names, settings
 

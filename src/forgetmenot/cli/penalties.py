@@ -21,6 +21,7 @@ from forgetmenot.kept_tensors import made_once
 from forgetmenot.model.facts import read_facts
 from forgetmenot.model.load import empty_model, load, load_tokenizer, read_config
 from forgetmenot.model.packing import use_packed_attention, use_packed_attention_by_kernel
+from forgetmenot.model.quantize import Quantization, quantize_empty
 from forgetmenot.progress import tracked
 from forgetmenot.regularizer.base import Frozen, Penalty, Supplies, Tensors, TokenPenalty
 from forgetmenot.result import RunResult
@@ -37,7 +38,7 @@ def check_penalties(setup: Setup) -> None:
     for regularizer in setup.regularizers:
         regularizer.check(adapted, own=own, context=setup.facts.context)
         if regularizer.other_model is not None:
-            _reading(setup, regularizer.other_model)
+            reading_of(setup, regularizer.other_model)
         if regularizer.needs_retained and not any(data.train for data in setup.retained):
             raise ConfigError(
                 f"data.retained must hold training examples for regularizer.{regularizer.name}.source=retained, got "
@@ -71,9 +72,12 @@ def empty_token_penalties(setup: Setup, model: PreTrainedModel, *, on_cuda: bool
     """Returns those on tokens by name, around models without weights that read rows as the device would let them."""
 
     def load(path: str | None = None, *, dtype: torch.dtype | None = None) -> Frozen:
-        reading = setup if path is None else _reading(setup, path)
+        reading = setup if path is None else reading_of(setup, path)
+        held_in = dtype or base_dtype(setup.precision, freezes_base=True)
         empty = empty_model(reading.model, reading.model_config)
-        nn.Module.to(empty, dtype or base_dtype(setup.precision, freezes_base=True))
+        nn.Module.to(empty, held_in)
+        if (quantization := _quantization(setup, path, dtype)) is not None:
+            empty = quantize_empty(empty, quantization, dtype=held_in)
         if reading.packs:
             (use_packed_attention_by_kernel if on_cuda else use_packed_attention)(empty)
         return _frozen(reading, empty)
@@ -96,12 +100,23 @@ def empty_token_penalties(setup: Setup, model: PreTrainedModel, *, on_cuda: bool
 
 
 def _load(setup: Setup, path: str | None = None, *, dtype: torch.dtype | None = None) -> Frozen:
-    reading = setup if path is None else _reading(setup, path)
+    reading = setup if path is None else reading_of(setup, path)
     held_in = dtype or base_dtype(setup.precision, freezes_base=True)
-    model = load(reading.model, config=reading.model_config, dtype=held_in, seed=setup.settings.seed)
+    model = load(
+        reading.model,
+        config=reading.model_config,
+        dtype=held_in,
+        seed=setup.settings.seed,
+        quantization=_quantization(setup, path, dtype),
+    )
     if reading.packs:
         use_packed_attention(model)
     return _frozen(reading, model)
+
+
+def _quantization(setup: Setup, path: str | None, dtype: torch.dtype | None) -> Quantization | None:
+    """Returns how the run's own base is held, in 4 bits under QLoRA: what is learned is measured from that."""
+    return setup.method.quantization if path is None and dtype is None else None
 
 
 def _frozen(reading: Setup, model: PreTrainedModel) -> Frozen:
@@ -113,7 +128,7 @@ def _frozen(reading: Setup, model: PreTrainedModel) -> Frozen:
     )
 
 
-def _reading(setup: Setup, path: str) -> Setup:
+def reading_of(setup: Setup, path: str) -> Setup:
     """Returns how the model at `path` reads this run's rows; raises ConfigError where it cannot."""
     try:
         model = plain_base(replace(setup.model, name=path, path=path, weights="pretrained"))

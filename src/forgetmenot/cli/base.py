@@ -1,12 +1,13 @@
 """A finished run where a model is asked for: its learned weights are merged into its own base first."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from forgetmenot.base_scores import weights_of
+from forgetmenot.base_scores import computing, weights_of
 from forgetmenot.cache_room import make_room, mark_used, run_began
 from forgetmenot.config.build import build, import_plugins
 from forgetmenot.config.errors import ConfigError
@@ -76,7 +77,8 @@ def read_mergeable(path: str, *, key: str) -> Mergeable:
     """Returns the run at `path`; raises ValueError, naming the setting's `key`, where it cannot be merged."""
     source = read_source(path, {}, key=key)
     if source.folder is None:
-        raise ConfigError(f"{key} must be a finished run, got {path}, a model that is plain already")
+        what = "a model that is plain already" if Path(path).expanduser().is_dir() else "where no folder is"
+        raise ConfigError(f"{key} must be a finished run, got {path}, {what}")
     status = RunResult.read(source.folder).status
     if status != "complete":
         was = "failed" if status == "failed" else "was interrupted"
@@ -96,8 +98,9 @@ def read_mergeable(path: str, *, key: str) -> Mergeable:
 
 
 def _key(run: Mergeable) -> str:
-    """Returns a name for the merged model: what was learned, file by file, and what it was learned over."""
+    """Returns a name for the merged model: what was learned, file by file, over what, and the code that merges."""
     digest = hashlib.sha256(repr(run.method).encode())
+    digest.update(json.dumps(computing(), sort_keys=True).encode())
     digest.update(str(weights_of(run.base, read_config(run.base), seed=run.seed) or run.base.path).encode())
     for file in sorted(run.learned.glob("*.safetensors")):
         digest.update(file.read_bytes())

@@ -19,7 +19,8 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from forgetmenot.result import FILE_NAME, RunResult, write_whole
+from forgetmenot.durable import write_whole
+from forgetmenot.result import FILE_NAME, RunResult
 
 TOP = Path(__file__).resolve().parents[1]
 ASSETS = TOP / "src" / "forgetmenot" / "assets" / "data"

@@ -13,8 +13,8 @@ from transformers import PretrainedConfig
 
 from forgetmenot.cache_room import make_room, mark_used
 from forgetmenot.data.examples import ScoringSet
+from forgetmenot.durable import write_whole
 from forgetmenot.model.load import Model
-from forgetmenot.result import write_whole
 from forgetmenot.scores import ExampleScores
 from forgetmenot.scoring import Measured
 

@@ -11,11 +11,12 @@ The last two are kept: where the newer is damaged, a run goes on from the one be
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from forgetmenot.durable import sync
 
 CHECKPOINTS = "checkpoints"  # in a run's folder
 STATE = "state.ckpt"
@@ -73,12 +74,12 @@ def seal(partial: Path, *, step: int, facts: Facts) -> Checkpoint:
     text = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=2)
     (partial / _MANIFEST).write_text(text + "\n", encoding="utf-8")
     for file in partial.iterdir():
-        _sync(file)
-    _sync(partial)
+        sync(file)
+    sync(partial)
     whole = partial.with_name(f"step-{step:08}")
     shutil.rmtree(whole, ignore_errors=True)  # of an attempt that ended between here and its next step
     partial.rename(whole)
-    _sync(whole.parent)
+    sync(whole.parent)
     for old in list(_newest_first(whole.parent))[_KEPT:]:
         shutil.rmtree(old)
     return Checkpoint(folder=whole, step=step, facts=facts)
@@ -90,7 +91,7 @@ def read(folder: Path) -> Checkpoint:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         told = manifest.pop("sha256")
         files = manifest["files"]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{folder / _MANIFEST} cannot be read") from error
     if told != _digest(manifest):
         raise DamagedError(f"{folder / _MANIFEST} is not what was written")
@@ -138,7 +139,9 @@ def remove_all(checkpoints: Path) -> None:
 
 
 def _newest_first(checkpoints: Path) -> Iterator[Path]:
-    return iter(sorted(checkpoints.glob("step-*"), reverse=True))
+    """Yields what lies there by the name of a checkpoint."""
+    named = (folder for folder in checkpoints.glob("step-*") if folder.name.removeprefix("step-").isdecimal())
+    return iter(sorted(named, reverse=True))
 
 
 def _summed(file: Path) -> dict[str, object]:
@@ -148,11 +151,3 @@ def _summed(file: Path) -> dict[str, object]:
 
 def _digest(manifest: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

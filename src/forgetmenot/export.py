@@ -1,12 +1,11 @@
 """A finished run as a plain Hugging Face folder: what was learned becomes part of the base's own weights."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from forgetmenot.durable import whole_folder
 from forgetmenot.method.base import Method
 from forgetmenot.model.load import Model, load, read_config
 from forgetmenot.model.quantize import dequantized
@@ -40,15 +39,6 @@ def check_free(folder: Path) -> None:
 def write_model(folder: Path, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase) -> None:
     """Writes safetensors, config, generation config and tokenizer into `folder`, all of it or nothing."""
     check_free(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with whole_folder(folder) as beside:
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
-        beside.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        beside.rename(folder)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from forgetmenot.cache_room import UNFINISHED, make_room, mark_used
 from forgetmenot.regularizer.base import Tensors
 
-_UNREADABLE = (OSError, SafetensorError)
+_DISK_ERRORS = (OSError, SafetensorError)
 _SUFFIX = ".safetensors"
 
 
@@ -29,7 +29,7 @@ def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], T
     file = folder / f"{_key(facts)}{_SUFFIX}"
     try:
         found = load_file(file)
-    except _UNREADABLE:
+    except _DISK_ERRORS:
         made = make()
     else:
         mark_used(file)
@@ -37,7 +37,7 @@ def made_once(folder: Path, facts: Mapping[str, object], *, make: Callable[[], T
     try:
         _write(file, made)
         make_room(folder, newest=file)
-    except OSError as error:
+    except _DISK_ERRORS as error:
         warnings.warn(f"{folder.name} cannot be kept in {folder}, so each run makes it anew ({error})", stacklevel=2)
     return made, False
 

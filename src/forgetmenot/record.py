@@ -14,23 +14,25 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from forgetmenot.data.examples import ScoringSet
+from forgetmenot.durable import write_whole
 from forgetmenot.folder_lock import only_writer
-from forgetmenot.result import FILE_NAME, HardwareSection, RunResult, write_whole
+from forgetmenot.result import FILE_NAME, HardwareSection, RunResult
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "torchmetrics", "datasets", "hydra-core")
 
 P = ParamSpec("P")
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 
-def on_rank_zero(function: Callable[P, object]) -> Callable[P, object]:
-    """Returns `function` for the one rank that writes; on the others it does nothing."""
+def on_rank_zero(function: Callable[P, R]) -> Callable[P, R | None]:
+    """Returns `function` for the one rank that writes; on the others it does nothing, and gives None."""
     return rank_zero_only(function)
 
 

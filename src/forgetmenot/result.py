@@ -6,12 +6,11 @@ never appears.
 
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, NotRequired, Self, TypedDict
 
+from forgetmenot.durable import write_whole
 from forgetmenot.forgetting import mean_over_targets
 
 SCHEMA_VERSION = 1
@@ -204,14 +203,17 @@ class RunResult:
         file = folder / FILE_NAME
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or no text
             raise ValueError(f"{file} must be JSON, got {error}") from error
         if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(f"{file} must be a result of schema_version {SCHEMA_VERSION}")
         known = {f.name for f in fields(cls)}
         result = cls(**{key: value for key, value in values.items() if key in known})
         if "gain_mean" not in values:
-            result._fill_mean_gain()
+            try:
+                result._fill_mean_gain()
+            except (AttributeError, KeyError, TypeError) as error:
+                raise ValueError(f"{file} must be a whole result, got one of which parts are no more") from error
         return result
 
     def _fill_mean_gain(self) -> None:
@@ -219,23 +221,6 @@ class RunResult:
         self.gain_mean = self.mean_over_targets(self.gain or {})
         if self.gain_ci is not None and len(self.gain_ci) == 1:
             (self.gain_mean_ci,) = self.gain_ci.values()
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes `text` to a neighbour of `file` and renames it, so that no reader ever sees half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    temporary = Path(path)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _finite(value: object) -> object:

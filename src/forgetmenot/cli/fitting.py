@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
+from transformers import PreTrainedModel
 
 from forgetmenot.checkpoint import CHECKPOINTS
 from forgetmenot.checkpointing import Checkpointing, restore_best
@@ -16,6 +17,7 @@ from forgetmenot.config.save import save_config
 from forgetmenot.cost import Cost
 from forgetmenot.data.examples import EncodedRun
 from forgetmenot.datamodule import AdaptationData
+from forgetmenot.durable import whole_folder
 from forgetmenot.model.sharding import whole_weights
 from forgetmenot.module import AdaptationModule
 from forgetmenot.movement import Movement
@@ -35,7 +37,7 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
     chosen = [*selection(setup.settings, setup.monitor, folder, mode=setup.direction), *_trial(setup)]
     epoch = data.plan.steps_per_epoch
     movement = Movement(console)
-    keeping = _keeping(setup, data, desk=desk)
+    keeping = _keeping(setup, data, config=config, desk=desk)
     trainer = trainer_for(
         setup, [keeping, cost, scoring, movement, *chosen], desk.loggers, console=console, epoch=epoch
     )
@@ -66,14 +68,14 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
     return Adapted(scores=scores, validation=validation, steps=trainer.global_step)
 
 
-def _keeping(setup: Setup, data: AdaptationData, *, desk: Desk) -> Checkpointing:
+def _keeping(setup: Setup, data: AdaptationData, *, config: DictConfig, desk: Desk) -> Checkpointing:
     """Returns what keeps the run's state, so that it can go on."""
     settings, folder = setup.settings, desk.folder
     return Checkpointing(
         folder / CHECKPOINTS,
         every_steps=settings.checkpoint_steps,
         every_minutes=settings.checkpoint_minutes,
-        facts=told_at_checkpoints(setup, data, result=desk.result, folder=folder, last=desk.last),
+        facts=told_at_checkpoints(setup, data, config=config, desk=desk),
         ending=desk.ending,
     )
 
@@ -87,12 +89,18 @@ def _trial(setup: Setup) -> list[Callback]:
     return [] if given or setup.shares_weights else [MicroBatchTrial()]
 
 
-def _saved(setup: Setup, module: AdaptationModule, folder: Path) -> int:
-    """Keeps what was learned, before anything else can go wrong; returns its size in bytes."""
-    learned = folder / setup.method.folder
-    on_rank_zero(shutil.rmtree)(learned, ignore_errors=True)  # of a run that was ended while it was scored
+def _saved(setup: Setup, module: AdaptationModule, folder: Path) -> int | None:
+    """Keeps what was learned, before anything else can go wrong; returns its size in bytes, on the rank that writes."""
     with whole_weights(module.model):
-        on_rank_zero(setup.method.save)(module.model, learned)
-    size = folder_bytes(learned)
-    on_rank_zero(setup.tokenizer.save_pretrained)(learned)
+        return on_rank_zero(_write)(setup, module.model, folder / setup.method.folder)
+
+
+def _write(setup: Setup, model: PreTrainedModel, learned: Path) -> int:
+    ended_early = (learned, *learned.parent.glob(f".{learned.name}.*"))  # while it was written, or scored
+    for left in ended_early:
+        shutil.rmtree(left, ignore_errors=True)
+    with whole_folder(learned) as beside:
+        setup.method.save(model, beside)
+        size = folder_bytes(beside)
+        setup.tokenizer.save_pretrained(beside)
     return size

@@ -1,26 +1,24 @@
 """A run that goes on where it ended: its last whole checkpoint, what must not have changed since, and its record."""
 
-import hashlib
-import json
-import os
 import pickle
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from forgetmenot.base_scores import weights_of
 from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole, rank_files, remove_newer
+from forgetmenot.cli.content import check_content, content_of
+from forgetmenot.cli.desk import Desk
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
-from forgetmenot.config.resume import settings_of_run
+from forgetmenot.config.resume import check_as_at_checkpoint, settings_of_run
 from forgetmenot.config.words import names
-from forgetmenot.data.examples import TaskExamples
 from forgetmenot.datamodule import AdaptationData
+from forgetmenot.durable import sync
 from forgetmenot.loggers import METRICS
 from forgetmenot.record import on_rank_zero
 from forgetmenot.result import FILE_NAME, RunResult
@@ -39,12 +37,26 @@ def go_on(
         return config, None
     if Path(config.resume).resolve() != folder.resolve():
         raise ConfigError(f"hydra.run.dir must be left to resume={config.resume}, got {folder}")
-    if (folder / FILE_NAME).is_file() and RunResult.read(folder).status == "complete":
+    last = _last_checkpoint(folder, console=console)
+    if (folder / FILE_NAME).is_file() and _is_complete(folder, last):
         raise ConfigError(
             f"resume must be a run that has not come to its end, got {folder}, which is complete; model.path={folder} "
             "starts from what it learned"
         )
-    return settings_of_run(config, folder, words=words), _last_checkpoint(folder, console=console)
+    settings = settings_of_run(config, folder, words=words)
+    if last is not None and "config" in last.facts:
+        check_as_at_checkpoint(DictConfig(last.facts["config"]), settings)
+    return settings, last
+
+
+def _is_complete(folder: Path, last: Checkpoint | None) -> bool:
+    """Tells what a run's result says; one that cannot be read counts as none where a checkpoint is still there."""
+    try:
+        return RunResult.read(folder).status == "complete"
+    except ValueError:
+        if last is None:
+            raise
+        return False
 
 
 def _last_checkpoint(folder: Path, *, console: Console) -> Checkpoint | None:
@@ -85,18 +97,17 @@ def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, resul
     Raises ConfigError, and changes nothing, where models, data or the record are not what they were, or the run is to
     end before the checkpoint.
     """
-    size = 0
     if last is not None:
-        _check_content(last.facts, setup)
+        check_content(last.facts["content"], setup)
         _check_shares(last, setup)
-        size = _check_record(last, folder / METRICS)
+        _check_record(last, folder / METRICS)
         most = setup.settings.max_steps
         if most is not None and most < last.step:
             raise ConfigError(f"max_steps must be at least the {last.step} steps that the run has taken, got {most}")
         overrides, started, seconds = (last.facts[name] for name in ("overrides", "started", "seconds"))
         assert isinstance(overrides, list) and isinstance(started, str) and isinstance(seconds, float)
         result.overrides, result.started, result.seconds = overrides, started, seconds
-    on_rank_zero(_cut)(folder / METRICS, size)
+    on_rank_zero(_cut)(folder / METRICS, last)
     on_rank_zero(remove_newer)(folder / CHECKPOINTS, than=-1 if last is None else last.step)
     where = "at its beginning, since no checkpoint of it is whole" if last is None else f"after step {last.step}"
     on_rank_zero(console.print)(f"The run goes on {where}.", highlight=False)
@@ -109,24 +120,24 @@ def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, resul
         )  # fmt: skip
 
 
-def told_at_checkpoints(
-    setup: Setup, data: AdaptationData, *, result: RunResult, folder: Path, last: Checkpoint | None
-) -> Callable[[], Facts]:
+def told_at_checkpoints(setup: Setup, data: AdaptationData, *, config: DictConfig, desk: Desk) -> Callable[[], Facts]:
     """Returns what tells a checkpoint of its run; what that reads is summed up now: a signal leaves no time for it."""
+    result, last = desk.result, desk.last
     began, earlier = time.monotonic(), result.seconds or 0.0
     content = {} if last is None else last.facts["content"]  # as it was checked
     assert isinstance(content, dict), "as it stands here"
     if last is None:
-        on_rank_zero(lambda: content.update(_content(setup)))()
+        on_rank_zero(lambda: content.update(content_of(setup)))()
 
     def facts() -> Facts:
         return {
             "overrides": result.overrides,
             "started": result.started,
             "seconds": earlier + time.monotonic() - began,
-            "metrics_bytes": _synced(folder / METRICS),
+            **_record_of(desk.folder / METRICS),
             "micro_batch_tokens": data.plan.micro_batch_tokens,
             "content": content,
+            "config": OmegaConf.to_container(config, resolve=True),
             "threads": torch.get_num_threads(),
             "sharing_ranks": sharing_ranks(setup.trainer),
         }
@@ -134,42 +145,38 @@ def told_at_checkpoints(
     return facts
 
 
-def _synced(file: Path) -> int:
-    """Returns the size of a file whose bytes all lie on the disk by now."""
+def _record_of(file: Path) -> Facts:
+    """Returns how the record stands, with all its bytes on the disk: its last line is open, and may be longer later."""
     if not file.exists():
-        return 0
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
-        return os.fstat(stream.fileno()).st_size
+        return {"metrics_bytes": 0, "metrics_line": ""}
+    sync(file)
+    text = file.read_bytes()
+    line = text[text.rfind(b"\n", 0, -1) + 1 :]
+    return {"metrics_bytes": len(text) - len(line), "metrics_line": line.decode()}
 
 
-def _check_record(last: Checkpoint, file: Path) -> int:
-    """Returns the size of the record at the checkpoint; raises ConfigError where it is shorter by now."""
+def _check_record(last: Checkpoint, file: Path) -> None:
+    """Raises ConfigError where the record is shorter by now than at the checkpoint."""
     size, there = last.facts["metrics_bytes"], file.stat().st_size if file.exists() else 0
-    assert isinstance(size, int), "as told_at_checkpoints wrote it"
+    assert isinstance(size, int), "as _record_of gave it"
     if there < size:
         raise ConfigError(
             f"resume must be a run whose {file.name} is as long as at step {last.step}, {size} bytes, got {there} in "
             f"{file.parent}; put it back, or start a new run"
         )
-    return size
 
 
-def _cut(file: Path, size: int) -> None:
-    if file.exists():
-        with file.open("r+b") as stream:
-            stream.truncate(size)
-
-
-def _check_content(facts: Facts, setup: Setup) -> None:
-    was, now = facts["content"], _content(setup)
-    assert isinstance(was, dict), "as told_at_checkpoints wrote it"
-    for key in sorted(was.keys() | now.keys()):
-        if was.get(key) != now.get(key):
-            raise ConfigError(
-                f"{key} must hold what it held when the run began, with the checksum {was.get(key)}, got "
-                f"{now.get(key)}; put that back, or start a new run"
-            )
+def _cut(file: Path, last: Checkpoint | None) -> None:
+    """Gives the record the bytes that it had at the checkpoint."""
+    if last is None:
+        file.unlink(missing_ok=True)
+        return
+    size, line = last.facts["metrics_bytes"], last.facts.get("metrics_line", "")
+    assert isinstance(size, int) and isinstance(line, str), "as _record_of gave it"
+    with file.open("r+b" if file.exists() else "wb") as stream:
+        stream.truncate(size)
+        stream.seek(size)
+        stream.write(line.encode())
 
 
 def _check_shares(last: Checkpoint, setup: Setup) -> None:
@@ -182,37 +189,3 @@ def _check_shares(last: Checkpoint, setup: Setup) -> None:
                 f"trainer.strategy must not be fsdp, since each device had all weights at step {last.step}, got {got}"
             )
         raise ConfigError(f"trainer.strategy must be fsdp on {was} devices, as at step {last.step}, got {got}")
-
-
-def _content(setup: Setup) -> dict[str, str]:
-    """Returns checksums of what a run reads: the base's files, and each data set's examples."""
-    read = {"model.path": _of_model(setup)}
-    for role, each in (("data", setup.targets), ("data.retained", setup.retained)):
-        read |= {f"{role}.path of {data.task.name}": _of_examples(data) for data in each}
-    return read
-
-
-def _of_model(setup: Setup) -> str:
-    folder = Path(setup.model.path).expanduser()
-    if setup.model.weights == "random" or not folder.is_dir():
-        return _digest([str(weights_of(setup.model, setup.model_config, seed=setup.settings.seed)).encode()])
-    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", ".bin", ".json", ".model")]
-    return _digest(part for file in files for part in (file.name.encode(), _sum(file)))
-
-
-def _of_examples(data: TaskExamples) -> str:
-    splits = (data.train, data.validation, data.test)
-    texts = [[[e.prompt, e.completion, list(e.references)] for e in split] for split in splits]
-    return _digest([json.dumps(texts).encode()])
-
-
-def _sum(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]

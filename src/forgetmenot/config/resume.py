@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
@@ -19,6 +20,8 @@ _MAY_DIFFER = (
     "trainer", "logger", "micro_batch_tokens", "checkpoint_steps", "checkpoint_minutes", "resume", "defaults", "hydra",
 )  # fmt: skip
 """Settings of the machine and of the record, and what is no setting of a run."""
+_SETTINGS = frozenset(("seed", "model", "data"))
+"""Some that every run and evaluation has."""
 _MAY_BE_LONGER = (*_MAY_DIFFER, "epochs", "max_steps")
 """What may differ where a run goes on."""
 
@@ -32,8 +35,7 @@ def settings_of_run(config: DictConfig, folder: Path, *, words: Sequence[str]) -
         raise ConfigError(
             f"resume must be a run that wrote its config.yaml, got {folder}, which ended before; start it anew"
         )
-    was = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(was, DictConfig)
+    was = _read_settings(folder / "config.yaml")
     was.pop("defaults", None)
     if "run" in was:
         raise ConfigError(f"resume must be a run of train, got {folder}, an evaluation of {was.run}")
@@ -47,6 +49,22 @@ def settings_of_run(config: DictConfig, folder: Path, *, words: Sequence[str]) -
     result.resume = config.resume
     _check_same(was, result, may_differ=_MAY_BE_LONGER, of="in the run that is resumed")
     return result
+
+
+def _read_settings(file: Path) -> DictConfig:
+    """Returns what a run was made with; raises ConfigError where the file is not what a run wrote."""
+    try:
+        settings = OmegaConf.load(file)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} must hold a run's settings, got {error}; put it back, or start a new run") from error
+    if not isinstance(settings, DictConfig) or not settings.keys() >= _SETTINGS:
+        raise ConfigError(f"{file} must hold a run's settings, got a part of them; put it back, or start a new run")
+    return settings
+
+
+def check_as_at_checkpoint(was: DictConfig, now: DictConfig) -> None:
+    """Raises ConfigError, naming both values, where a run's own file has other settings than its checkpoint."""
+    _check_same(was, now, may_differ=_MAY_BE_LONGER, of="at its last checkpoint")
 
 
 def check_same_words(asked: Sequence[str], settings: Sequence[str]) -> None:
@@ -90,8 +108,7 @@ def _check_same_settings(config: DictConfig, folder: Path) -> None:
     if not file.is_file():
         return  # it ended before it wrote them, and so before it computed anything
     whole = retain_targets_of_base(expand_retained(config))
-    was = OmegaConf.load(file)
-    assert isinstance(was, DictConfig)
+    was = _read_settings(file)
     where = f" for its member {folder.name}"
     _check_same(was, whole, may_differ=_MAY_DIFFER, of="in the sweep that is resumed", where=where)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from forgetmenot.result import write_whole
+from forgetmenot.durable import write_whole
 
 _HEADER = """\
 # The settings of this run, resolved. To repeat it: {command} --config-dir THIS_FOLDER --config-name config

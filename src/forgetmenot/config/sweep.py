@@ -22,6 +22,7 @@ from forgetmenot.config.count import ASKED, words_asked
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder, is_run_folder
 from forgetmenot.config.words import config_dirs, parted, value_of
+from forgetmenot.durable import write_whole
 from forgetmenot.signals import exit_code
 
 _ENDED = "members.jsonl"
@@ -186,8 +187,6 @@ def command_kept(arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        from forgetmenot.result import write_whole  # not for --help: it comes with numpy
-
         write_whole(record, before)
 
 

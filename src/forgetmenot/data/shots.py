@@ -7,7 +7,7 @@ import numpy as np
 
 from forgetmenot.data.examples import TaskExamples
 from forgetmenot.data.types import Example
-from forgetmenot.result import write_whole
+from forgetmenot.durable import write_whole
 
 
 def draw_shots(data: TaskExamples, num_shots: int, *, seed: int, key: str = "num_shots") -> str:

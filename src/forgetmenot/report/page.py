@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import fmean
 from string import Template
 
+from forgetmenot.durable import write_whole
 from forgetmenot.report.charts import Chart, costs, curves, number_of, pareto, sweeps
 from forgetmenot.report.compare import answers_side_by_side
 from forgetmenot.report.figures import Figure, figures, unlike_hardware
 from forgetmenot.report.lines import cut_files
 from forgetmenot.report.runs import Group, Unfinished
 from forgetmenot.report.significance import difference
-from forgetmenot.result import write_whole
 
 _PER_TASK = 5  # prompts of each retained task whose answers are shown
 _ANSWERING = 50  # groups whose answers stand side by side: of more nobody reads them, and a page has 6 MB

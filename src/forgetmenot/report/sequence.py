@@ -12,8 +12,9 @@ from statistics import mean
 
 from rich.table import Table
 
+from forgetmenot.durable import write_whole
 from forgetmenot.forgetting import LOSSES, improvement
-from forgetmenot.result import RunResult, TaskSection, write_whole
+from forgetmenot.result import RunResult, TaskSection
 
 FILE_NAME = "sequence.json"
 

@@ -58,8 +58,8 @@ def register_resolvers() -> None:
 
 
 def _folder_name(text: str) -> str:
-    """Keeps letters, digits, '_', '-' and '.', so that a name from the config never leaves its folder."""
-    return "".join(c if c.isalnum() or c in "_-." else "-" for c in str(text)).lstrip(".")
+    """Keeps letters, digits, '_', '-' and '.', so that a name from the config never leaves its folder, 60 of them."""
+    return "".join(c if c.isalnum() or c in "_-." else "-" for c in str(text)).lstrip(".")[:60]
 
 
 def _wandb_offline() -> bool:

@@ -52,8 +52,10 @@ class Task:
     truncate: Literal["left", "right"]
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+", self.name) or self.name.startswith("."):
-            raise ValueError(f"name must be letters, digits, '_', '-' or '.' (it names a file), got {self.name!r}")
+        if not re.fullmatch(r"[\w.-]{1,60}", self.name) or self.name.startswith("."):
+            raise ValueError(
+                f"name must be at most 60 letters, digits, '_', '-' or '.' (it names a file), got {self.name!r}"
+            )
         if self.name == "mean":
             raise ValueError(
                 "name must be another than mean, as which means over tasks are logged (gain/mean, forgetting/mean), "

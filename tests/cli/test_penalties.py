@@ -75,16 +75,32 @@ def test_a_fisher_over_retained_examples_needs_some(train: Train) -> None:
     assert "regularizer.ewc.source=samples" in done.sentence
 
 
-@pytest.fixture
-def teacher(tmp_path: Path, tiny_model: Path) -> Path:
-    """Another model of the same vocabulary, twice as wide."""
-    config = AutoConfig.from_pretrained(tiny_model, hidden_size=32)
+def other_model(folder: Path, like: Path, **sizes: int) -> Path:
+    """Writes another model of the same vocabulary."""
+    config = AutoConfig.from_pretrained(like, **sizes)
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "teacher")
-    for file in tiny_model.glob("tokenizer*"):
-        shutil.copy(file, tmp_path / "teacher")
-    return tmp_path / "teacher"
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for file in like.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture
+def teacher(tmp_path: Path, tiny_model: Path) -> Path:
+    """Another model, twice as wide."""
+    return other_model(tmp_path / "teacher", tiny_model, hidden_size=32)
+
+
+def test_kl_holds_an_adapter_over_four_bits_to_the_base_in_four_bits(
+    train: Train, tmp_path: Path, tiny_model: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs the extra `quantize`")
+    base = other_model(tmp_path / "base", tiny_model, hidden_size=64, intermediate_size=128)
+    done = train("regularizer=kl", "method=qlora", f"model.path={base}")
+
+    first, *others = logged(done, "train/penalty/kl")
+    assert first == pytest.approx(0.0, abs=1e-7) and others[-1] > 1e-7
 
 
 @pytest.mark.slow

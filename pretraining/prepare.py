@@ -37,6 +37,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("shared", type=Path, help="the folder with the public sets, such as ../shared/data")
     parser.add_argument("--assets", type=Path, default=ROOT / "src/forgetmenot/assets/data", help="the project's sets")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/pretrain_tiny", help="where the files go")
+    parser.add_argument("--table", action=argparse.BooleanOptionalAction, default=True, help="tokens of each source")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice")
     return parser.parse_args()
 
@@ -64,7 +65,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     write_model(tokenizer, arguments.out / "model")
 
     count = token_counter(tokenizer)
-    print_table(mixture["train"], count=count)
+    if arguments.table:
+        print_table(mixture["train"], count=count)
     unseen = texts["validation"].pages
     ratio = sum(len(text.encode()) for text in unseen) / sum(count(text) for text in unseen)
     print(f"\n{ratio:.2f} bytes per token on held-out books; files in {arguments.out}")

@@ -35,7 +35,7 @@ pytestmark = [
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that pretraining/prepare.py writes."""
     out = tmp_path_factory.mktemp("pretrain_tiny")
-    command = [sys.executable, str(TOP / "pretraining" / "prepare.py"), str(SHARED), "--out", str(out)]
+    command = [sys.executable, str(TOP / "pretraining" / "prepare.py"), str(SHARED), "--out", str(out), "--no-table"]
     subprocess.run(command, check=True, capture_output=True)
     return out
 

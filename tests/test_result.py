@@ -2,12 +2,11 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 import pytest
 
-from forgetmenot.result import FILE_NAME, SCHEMA_VERSION, RunResult, write_whole
+from forgetmenot.result import FILE_NAME, SCHEMA_VERSION, RunResult
 
 
 def _full_result() -> RunResult:
@@ -56,40 +55,6 @@ def test_a_number_that_is_not_finite_becomes_null_at_any_depth(tmp_path: Path, n
     values = json.loads((tmp_path / FILE_NAME).read_text(), parse_constant=_refuse_constant)
     assert values["seconds"] is None
     assert values["tasks"]["a"] == {"after": {"loss": None}, "list": [1.0, None], "pair": [None]}
-
-
-def test_writing_leaves_no_other_file(tmp_path: Path) -> None:
-    write_whole(tmp_path / "deep" / "file", "one")
-    write_whole(tmp_path / "deep" / "file", "two")
-    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["file"]
-    assert (tmp_path / "deep" / "file").read_text() == "two"
-
-
-@pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    write_whole(tmp_path / "file", "old")
-    monkeypatch.setattr(os, broken, fail)
-    with pytest.raises(OSError, match="no space"):
-        write_whole(tmp_path / "file", "new")
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "old"
-
-
-def test_ctrl_c_in_the_middle_of_a_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    write_whole(tmp_path / "file", "old")
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path / "file", "new")
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "old"
 
 
 def test_a_value_that_is_no_json_leaves_the_old_result(tmp_path: Path) -> None:

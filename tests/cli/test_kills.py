@@ -89,6 +89,83 @@ def test_a_run_that_was_killed_at_a_random_moment_goes_on_to_the_same_weights(
     assert_same(tmp_path / "run", whole)
 
 
+MOMENTS = {
+    "as its folder is begun": ("forgetmenot.checkpointing", "begin", 5),
+    "as its first file is on the disk": ("forgetmenot.checkpoint", "sync", 17),
+    "before it has its name": ("forgetmenot.checkpoint", "sync", 19),
+    "before its name is on the disk": ("forgetmenot.checkpoint", "sync", 20),
+}
+"""Where the fifth checkpoint is killed: a function of ours, and after which call of it."""
+KILLING = """
+import importlib, os, signal, sys
+name, function, number = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))
+module = importlib.import_module(name)
+original, calls = getattr(module, function), []
+def killing(*arguments, **named):
+    original(*arguments, **named)
+    calls.append(function)
+    if len(calls) == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+setattr(module, function, killing)
+from forgetmenot.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_that_was_killed_in_a_checkpoint_goes_on_to_the_same_weights(
+    tmp_path: Path, tiny_arguments: list[str], whole: Path, moment: str
+) -> None:
+    module, function, number = MOMENTS[moment]
+    words = [module, function, str(number), "train", *tiny_arguments, *WORDS, "hydra.run.dir=run"]
+    killed = subprocess.run([sys.executable, "-c", KILLING, *words], cwd=tmp_path, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    named = moment == "before its name is on the disk"
+    assert (tmp_path / "run" / "checkpoints" / "step-00000005").exists() == named
+    assert (tmp_path / "run" / "checkpoints" / ".partial-00000005").exists() != named
+
+    done = finish(["resume=run"], tmp_path)
+
+    assert done.code == 0, done.stderr
+    assert f"The run goes on after step {5 if named else 4}." in done.stdout
+    assert_same(tmp_path / "run", whole)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+FILLING = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from forgetmenot.cli import fitting
+from forgetmenot.cli.main import main
+filling, original = Path(sys.argv.pop(1)), fitting.whole_folder
+def full(folder):
+    with filling.open("wb", buffering=0) as stream, suppress(OSError):
+        while True:
+            stream.write(bytes(4096))
+    return original(folder)
+fitting.whole_folder = full
+main()
+"""
+
+
+def test_a_disk_that_is_full_as_what_was_learned_is_saved_leaves_no_half_of_it(
+    small_disk: Path, tmp_path: Path, tiny_arguments: list[str], whole: Path
+) -> None:
+    run, filling = small_disk / "run", small_disk / "filling"
+    command = [sys.executable, "-c", FILLING, str(filling), "train", *tiny_arguments, *WORDS, f"hydra.run.dir={run}"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: the disk must have room"), ended.stderr
+    assert not list(run.glob("*adapter*")) and not list(run.glob(".*adapter*"))
+
+    filling.unlink()
+    done = finish([f"resume={run}"], tmp_path)
+
+    assert done.code == 0, done.stderr
+    assert_same(run, whole)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_ranks_that_were_killed_go_on_to_the_weights_of_two_that_were_not(
     tmp_path: Path, tiny_arguments: list[str], strategy: str

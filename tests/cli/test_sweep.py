@@ -41,6 +41,8 @@ def test_a_member_comes_to_what_the_run_alone_does_and_holds_no_memory_of_others
     assert done.returncode == 1
     assert done.stderr == "error: method.rank must be at least 1, got 0\n"
     assert "best by val.accuracy (highest): lora method.rank=" in done.stdout
+    assert "the page lies in all/runs.html" in done.stdout
+    assert "method.rank=4" in (tmp_path / "all" / "runs.html").read_text()
     first, failed, last = sorted((tmp_path / "all").glob("*_*"))
     assert [read_result(folder)["status"] for folder in (first, failed, last)] == ["complete", "failed", "complete"]
 

@@ -3,6 +3,8 @@
 import importlib
 import logging
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import did_you_mean
@@ -46,8 +48,14 @@ def run_command(command: str, *, arguments: list[str]) -> None:
         lambda config: importlib.import_module(f"forgetmenot.cli.{command}").run(config),
         config_name=command,
         arguments=arguments,
-        after_sweep=lambda folder: _run_plain("compare", arguments=[str(folder)]),
+        after_sweep=_compare,
     )
+
+
+def _compare(sweep: Path) -> None:
+    """Sets a sweep's runs side by side, on a page in its folder too where plotly is installed."""
+    page = ["--html", str(sweep / "runs.html")] if find_spec("plotly") else []
+    _run_plain("compare", arguments=[str(sweep), *page])
 
 
 def _run_plain(command: str, *, arguments: list[str]) -> None:

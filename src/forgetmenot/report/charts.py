@@ -45,13 +45,12 @@ def pareto(groups: Sequence[Group]) -> Chart | None:
     best = front(points)
     traces: list[dict[str, object]] = []
     named = all(len(group.label) <= _SHORT for _, _, group in points)
-    beside = {"mode": "markers+text", "textposition": "top left", "textfont": {"size": 11}}
     for number, (x, y, group) in enumerate(points):
         outline = {"width": 3 if (x, y, group) in best else 0}
         traces.append(
             {
                 "type": "scatter", "mode": "markers", "name": text(group.label), "x": [x], "y": [y],
-                **({**beside, "text": [text(group.label)]} if named else {}),
+                **(_beside(group.label) if named else {}),
                 "error_x": _error(group, mean_forgetting), "error_y": _error(group, gain),
                 "marker": {"size": _size(group), "symbol": _symbol(number), "line": outline},
                 "hovertext": text(_told(group)), "hoverinfo": "text",
@@ -193,6 +192,11 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+def _beside(label: str) -> dict[str, object]:
+    """Returns what names a dot."""
+    return {"mode": "markers+text", "text": [text(label)], "textposition": "top left", "textfont": {"size": 11}}
 
 
 def _symbol(number: int) -> str:

@@ -1,6 +1,7 @@
 """The run folder: result.json on every way out, predictions in file order, and the facts of machine and versions."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,15 @@ def test_a_run_that_ends_is_complete_and_knows_when_and_how_long(tmp_path: Path)
     assert (result.status, result.error, result.name) == ("complete", None, "run")
     assert result.seconds is not None and result.seconds >= 0
     assert result.started.count(":") >= 2 and "T" in result.started
+
+
+def test_runs_of_one_second_keep_their_order(tmp_path: Path) -> None:
+    started = []
+    for number in range(5):
+        with recording(tmp_path / str(number), RunResult()) as result:
+            time.sleep(0.01)
+        started.append(result.started)
+    assert started == sorted(set(started)), "each began later than the one before"
 
 
 def test_a_run_that_fails_says_so_with_the_error_on_one_line(tmp_path: Path) -> None:

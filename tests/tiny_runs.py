@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,10 +27,10 @@ class Finished:
 
     @property
     def folders(self) -> list[Path]:
-        """The folders of the runs and sweep members, in order of their start or number."""
-        kinds = ("runs/*/*", "sweeps/*/*/*", "evaluations/*/*")
-        found = [folder for kind in kinds for folder in self.place.glob(f"outputs/{kind}")]
-        return sorted(folder for folder in found if folder.is_dir())
+        """The folders of evaluations, runs and sweep members, in order of their start or number."""
+        found = {kind: sorted(self.place.glob(f"outputs/{kind}/")) for kind in ("evaluations/*/*", "sweeps/*/*/*")}
+        runs = sorted(self.place.glob("outputs/runs/*/*/"), key=_started)
+        return [*found["evaluations/*/*"], *runs, *found["sweeps/*/*/*"]]
 
     @property
     def folder(self) -> Path:
@@ -43,6 +44,13 @@ class Finished:
         lines = self.stderr.strip().splitlines()
         assert len(lines) == 1, f"stderr must be one sentence, got {self.stderr!r}"
         return lines[0]
+
+
+def _started(run: Path) -> tuple[str, str]:
+    """Returns when a run was started, as far as its record says: names of one second say nothing of their order."""
+    file = run / "result.json"
+    found = re.search(r'"started": "([^"]*)"', file.read_text(errors="replace")) if file.exists() else None
+    return found[1] if found else "", run.name
 
 
 Train = Callable[..., Finished]

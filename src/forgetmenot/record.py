@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -22,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.durable import write_whole
 from forgetmenot.folder_lock import only_writer
-from forgetmenot.result import FILE_NAME, HardwareSection, RunResult
+from forgetmenot.result import FILE_NAME, HardwareSection, RunResult, now
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "torchmetrics", "datasets", "hydra-core")
 
@@ -54,7 +53,7 @@ def recording(folder: Path, result: RunResult, *, goes_on: bool = False) -> Iter
 @contextmanager
 def _recorded(folder: Path, result: RunResult, *, goes_on: bool) -> Iterator[None]:
     started = time.perf_counter()
-    result.started = datetime.now().astimezone().isoformat(timespec="seconds")
+    result.started = now()
     result.versions = {"forgetmenot": _own_version(), **{name: version(name) for name in _PACKAGES}}
     result.git_commit = _git_commit()
     try:

@@ -7,6 +7,7 @@ never appears.
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, NotRequired, Self, TypedDict
 
@@ -22,6 +23,11 @@ Role = Literal["target", "retained"]
 Scores = dict[str, float]
 Interval = tuple[float, float]
 """The lower and the upper end of a 95% interval."""
+
+
+def now() -> str:
+    """Returns this moment in ISO 8601, to the millisecond: runs of one second keep their order."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 class ModelSection(TypedDict):

@@ -3,7 +3,6 @@
 import sys
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
@@ -11,7 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.member import Member
 from forgetmenot.folder_lock import only_writer
-from forgetmenot.result import FILE_NAME, RunResult
+from forgetmenot.result import FILE_NAME, RunResult, now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +25,7 @@ class Attempt:
     @classmethod
     def begin(cls, member: Member) -> "Attempt":
         """Returns the attempt that starts now."""
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
-        return cls(member=member, started=now, clock=time.perf_counter(), earlier=read_record(member.folder))
+        return cls(member=member, started=now(), clock=time.perf_counter(), earlier=read_record(member.folder))
 
     @property
     def seconds(self) -> float:

@@ -77,17 +77,17 @@ def held_out_scores(settings: str, *, folds: Sequence[Path], fold: int, jobs: in
         shutil.rmtree(run, ignore_errors=True)
         done = subprocess.run(
             [
-                sys.executable, str(TOP / "train.py"), *shlex.split(settings), f"data.path={folds[fold]}",
-                "data.retained=[]", f"seed={fold}", "logger=none", "trainer=cpu", f"hydra.run.dir={run}",
+                sys.executable, str(TOP / "train.py"), "data.retained=[]", "logger=none", "trainer=cpu",
                 "data.max_validation=8",  # the run itself looks at these alone
+                *shlex.split(settings), f"data.path={folds[fold]}", f"seed={fold}", f"hydra.run.dir={run}",
             ],
             env={**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             raise SystemExit(f"{settings} failed: {done.stderr[-1000:]}")
-    target = RunResult.read(run).target
-    assert target is not None and target["after"] is not None, "the run has just finished"
+    (target,) = RunResult.read(run).targets.values()
+    assert target["after"] is not None, "the run has just finished"
     print(f"  {settings}, fold {fold}: accuracy {target['after']['accuracy']:.3f}", file=sys.stderr, flush=True)
     return target["after"]
 

@@ -207,8 +207,8 @@ def examples_of(records: Sequence[dict[str, object]]) -> list[Example]:
     """Returns dialogues to be summarized."""
     return [
         Example(
-            prompt=f"{record['dialogue']}\nSummary:\n", completion=str(record["summaries"][0]),  # type: ignore[index]
-            references=tuple(record["summaries"]),  # type: ignore[arg-type]
+            prompt=f"{record['dialogue']}\nSummary:\n", completion=str(record["summaries"][0]),
+            references=tuple(record["summaries"]),
         )
         for record in records
     ]  # fmt: skip

@@ -56,7 +56,7 @@ def data_of(work: Workload, *, packs: bool) -> AdaptationData:
     """Returns the examples as training data."""
     rows = Rows.of(((ids[:prompt], ids[prompt:]) for ids, prompt in read(work)), is_encoder_decoder=False)
     split = EncodedSplit(rows=rows, example_indices=np.arange(len(rows)), truncated=0, dropped=0)
-    unscored = ScoringSet(task=None, examples=(), rows=split, num_bytes=rows.lengths)  # type: ignore[arg-type]  # never scored
+    unscored = ScoringSet(task=None, examples=(), rows=split, num_bytes=rows.lengths)  # never scored
     plan = Plan(
         lengths=rows.lengths,
         batch_size=work.batch_size,

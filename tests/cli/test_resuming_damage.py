@@ -78,6 +78,18 @@ def test_the_line_that_was_open_at_the_checkpoint_may_be_torn_or_longer_by_now(
     assert_same(failed.folder, train(*LORA, *STEPS).folders[-1])
 
 
+def test_a_record_that_was_changed_before_the_checkpoint_is_told_of_and_kept(failed: Finished) -> None:
+    file = failed.folder / "metrics.jsonl"
+    first, *others = file.read_bytes().splitlines(keepends=True)
+    changed = first.replace(b'"step": 0', b'"step": 9')
+    assert changed != first
+    file.write_bytes(changed + b"".join(others))
+    done = finish([f"resume={failed.folder}"], failed.place)
+    assert done.code == 0, done.stderr
+    assert f"{file} was changed since step 6" in " ".join(done.stdout.split())
+    assert file.read_bytes().startswith(changed)
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "chat_template.jinja", "merges.txt"])
 @pytest.mark.parametrize("role", ["model.path", "regularizer.kl.reference"])
 def test_a_model_that_has_changed_under_the_same_path_is_noticed(

@@ -1,5 +1,6 @@
 """A run that goes on where it ended: its last whole checkpoint, what must not have changed since, and its record."""
 
+import hashlib
 import pickle
 import time
 from collections.abc import Callable, Sequence
@@ -107,7 +108,7 @@ def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, resul
         overrides, started, seconds = (last.facts[name] for name in ("overrides", "started", "seconds"))
         assert isinstance(overrides, list) and isinstance(started, str) and isinstance(seconds, float)
         result.overrides, result.started, result.seconds = overrides, started, seconds
-    on_rank_zero(_cut)(folder / METRICS, last)
+    on_rank_zero(_cut)(folder / METRICS, last, console=console)
     on_rank_zero(remove_newer)(folder / CHECKPOINTS, than=-1 if last is None else last.step)
     where = "at its beginning, since no checkpoint of it is whole" if last is None else f"after step {last.step}"
     on_rank_zero(console.print)(f"The run goes on {where}.", highlight=False)
@@ -148,11 +149,15 @@ def told_at_checkpoints(setup: Setup, data: AdaptationData, *, config: DictConfi
 def _record_of(file: Path) -> Facts:
     """Returns how the record stands, with all its bytes on the disk: its last line is open, and may be longer later."""
     if not file.exists():
-        return {"metrics_bytes": 0, "metrics_line": ""}
+        return {"metrics_bytes": 0, "metrics_line": "", "metrics_sum": _sum(b"")}
     sync(file)
     text = file.read_bytes()
-    line = text[text.rfind(b"\n", 0, -1) + 1 :]
-    return {"metrics_bytes": len(text) - len(line), "metrics_line": line.decode()}
+    size = text.rfind(b"\n", 0, -1) + 1
+    return {"metrics_bytes": size, "metrics_line": text[size:].decode(), "metrics_sum": _sum(text[:size])}
+
+
+def _sum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def _check_record(last: Checkpoint, file: Path) -> None:
@@ -166,14 +171,19 @@ def _check_record(last: Checkpoint, file: Path) -> None:
         )
 
 
-def _cut(file: Path, last: Checkpoint | None) -> None:
-    """Gives the record the bytes that it had at the checkpoint."""
+def _cut(file: Path, last: Checkpoint | None, *, console: Console) -> None:
+    """Gives the record the length and the last line that it had at the checkpoint; tells where others are not its."""
     if last is None:
         file.unlink(missing_ok=True)
         return
     size, line = last.facts["metrics_bytes"], last.facts.get("metrics_line", "")
     assert isinstance(size, int) and isinstance(line, str), "as _record_of gave it"
-    with file.open("r+b" if file.exists() else "wb") as stream:
+    with file.open("r+b" if file.exists() else "w+b") as stream:
+        if last.facts.get("metrics_sum") not in (None, _sum(stream.read(size))):
+            console.print(
+                f"{file} was changed since step {last.step}: its earlier lines stay as they are found.",
+                soft_wrap=True, highlight=False, markup=False,
+            )  # fmt: skip
         stream.truncate(size)
         stream.seek(size)
         stream.write(line.encode())

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from forgetmenot import cache_room
+from forgetmenot import cache_room, kept_tensors
 from forgetmenot.kept_tensors import Tensors, made_once
 
 
@@ -47,6 +48,21 @@ def test_nothing_unfinished_is_left_behind(tmp_path: Path) -> None:
     made_once(tmp_path, {"seed": 1}, make=make)
 
     assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device"), SafetensorError("No space left on device")])
+def test_a_full_disk_is_a_warning_and_what_was_made_serves_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def half(tensors: Tensors, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(kept_tensors, "save_file", half)
+    with pytest.warns(UserWarning, match="cannot be kept in .*No space left"):
+        made, reused = made_once(tmp_path, {"seed": 1}, make=make)
+    assert made.keys() == make().keys() and not reused
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_room_ends_what_was_used_longest_ago_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from tiny_models import model_at
 from tiny_runs import Finished, finish, read_result
 
-from forgetmenot import cache_room
+from forgetmenot import base_scores, cache_room
 from forgetmenot.cli import base
 from forgetmenot.config.paths import cache_folder, conf_folder, register_resolvers
 
@@ -73,6 +73,20 @@ def test_a_third_run_retains_the_targets_of_both_and_merges_only_what_is_new(
     assert list(read_result(done.folder)["tasks"]) == ["third", "kept", "mood"]
     assert len(merged) == 1
     assert Path(merged[0].path).parent == cache_folder() / "merged", "the first run's was there"
+
+
+def test_what_other_code_has_merged_is_merged_anew(
+    finished_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGETMENOT_CACHE", str(tmp_path))
+    register_resolvers()
+    paths = []
+    for code in ("one", "one", "another"):
+        monkeypatch.setattr(base_scores, "_code", lambda code=code: code)
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            paths.append(base.plain_base(model_at(finished_run.folder)).path)
+    assert paths[0] == paths[1] != paths[2]
+    assert len(list((tmp_path / "merged").iterdir())) == 2
 
 
 def test_where_room_ends_older_merged_bases_go_and_the_one_of_this_run_stays(

@@ -42,6 +42,16 @@ def test_a_users_error_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "error: rank must be 1\n"
 
 
+def test_a_config_that_is_no_yaml_is_told_of_by_its_file_and_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own").mkdir()
+    (Path("own") / "mine.yaml").write_text("defaults: [train]\nseed: {0\nepochs: 1\n")
+    with pytest.raises(SystemExit) as exit_:
+        _run(_raising(AssertionError()), "--config-dir", "own", "--config-name", "mine")
+    assert exit_.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "own/mine.yaml must be YAML, got line 3, where " in line
+
+
 def test_ctrl_c_is_told_in_a_sentence_and_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         _run(_raising(KeyboardInterrupt()))

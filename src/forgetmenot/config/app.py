@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from forgetmenot.config.child import end_with_parent, once_gone, stopping
 from forgetmenot.config.count import check_swept
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence, refuse_null_groups
+from forgetmenot.config.harmless import guard_hydra
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
 from forgetmenot.config.words import parted
@@ -48,6 +49,7 @@ def run_app(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing and exiting
     os.environ.setdefault("WANDB_SILENT", "true")  # what people should read of it we print
     register_resolvers()
+    guard_hydra()
     end_with_parent()
     command_line = sys.argv
     arguments = [word for word in arguments if word not in _NONE_CHOSEN]
@@ -126,6 +128,7 @@ class Task:
 
 def _in_another_process(sweep: Sweep, command_line: list[str]) -> Task:
     register_resolvers()
+    guard_hydra()
     signal.signal(signal.SIGINT, lambda *_: None)  # the process that started the sweep says when to end
     _end_with(sweep.pid)
     return Task(story=_no_story, sweep=sweep, command_line=command_line, before_story=lambda: None, busy=_busy())

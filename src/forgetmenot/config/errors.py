@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+import yaml
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -11,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from forgetmenot.config.paths import choices, conf_folder
 from forgetmenot.config.settings import TRAINER_KEYS_OF_OURS
 
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 _EXTRAS = {"hydra/launcher/joblib": "sweep", "hydra/sweeper/optuna": "optuna"}
 """Choices that another package brings, and the extra of ours that brings it."""
@@ -40,6 +41,9 @@ def hydra_sentence(error: Exception) -> str:
     """Returns what went wrong before our own code ran, in one sentence."""
     if isinstance(error, MissingConfigException):
         return _missing_choice(error)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        place = error.problem_mark
+        return f"{place.name} must be YAML, got line {place.line + 1}, where {error.problem}"
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override!r} must be key=value in Hydra's grammar, got a text that does not parse; "

@@ -1,0 +1,85 @@
+"""What Hydra itself would build, import or set of a config, which may come from anybody: refused before it does.
+
+Hydra does so before it calls us. What a config's own groups may name is decided by build.py.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import wraps
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf
+
+from forgetmenot.config.errors import ConfigError
+
+_BUILT = re.compile(
+    r"hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)"
+    r"|hydra_plugins\.forgetmenot_slurm\.SlurmLauncher"
+    r"|hydra_plugins\.hydra_joblib_launcher\.joblib_launcher\.JoblibLauncher"
+    r"|hydra_plugins\.hydra_optuna_sweeper\.optuna_sweeper\.OptunaSweeper"
+    r"|optuna\.samplers\.[A-Z]\w*"
+)
+"""What `_target_` may name of how sweeps run."""
+
+_LOGS = re.compile(r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)")
+_LOG_FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/(\$\{hydra\.job\.name\}|[\w-]+)\.log")
+_STREAM = re.compile(r"ext://sys\.(stdout|stderr)")
+
+
+def guard_hydra() -> None:
+    """Has whatever Hydra loads in this process raise ConfigError where `check_hydra` does; again it changes nothing."""
+    load = ConfigLoaderImpl.load_configuration
+    if hasattr(load, "__wrapped__"):
+        return
+
+    @wraps(load)
+    def checked(*arguments: object, **named: object) -> DictConfig:
+        config: DictConfig = load(*arguments, **named)  # type: ignore[arg-type]  # as it was called
+        check_hydra(config.hydra)
+        return config
+
+    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
+
+
+def check_hydra(hydra: DictConfig) -> None:
+    """Raises ConfigError where Hydra would build, import or set more than sweeps and logs need."""
+    for key, instead in (("callbacks", "Lightning's are set by us"), ("job.env_set", "the shell sets variables")):
+        value = OmegaConf.to_container(hydra, resolve=False)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value:
+            raise ConfigError(f"hydra.{key} must be empty, since {instead}, got {value}")
+    for key in ("sweeper", "launcher"):
+        for place, name, value in _leaves(OmegaConf.to_container(hydra[key], resolve=True), f"hydra.{key}"):
+            if (name == "_target_" and not _BUILT.fullmatch(str(value))) or (name == "custom_search_space" and value):
+                raise ConfigError(
+                    f"{place} must be what Hydra's launchers and sweepers or Optuna's samplers bring, got {value}"
+                )
+    for key in ("job_logging", "hydra_logging"):
+        for place, name, value in _leaves(OmegaConf.to_container(hydra[key], resolve=False), f"hydra.{key}"):
+            if not _is_plain_log(name, value):
+                raise ConfigError(
+                    f"{place} must be a handler or formatter of logging itself, for the terminal or the run's folder, "
+                    f"got {value}"
+                )
+
+
+def _is_plain_log(name: str, value: object) -> bool:
+    text = str(value)
+    if name == "class":
+        return bool(_LOGS.fullmatch(text))
+    if name == "filename":
+        return bool(_LOG_FILE.fullmatch(text))
+    return name != "()" and "${" not in text and ("://" not in text or bool(_STREAM.fullmatch(text)))
+
+
+def _leaves(value: object, place: str, name: str = "") -> Iterator[tuple[str, str, object]]:
+    """Yields what stands in a container: where, under which name, and what."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _leaves(each, f"{place}.{key}", str(key))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each, place, name)
+    else:
+        yield place, name, value

@@ -1,0 +1,58 @@
+"""A config from anybody makes Hydra build, import and set nothing but what sweeps and logs need."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.harmless import check_hydra
+
+COPY = "{_target_: shutil.copyfile, src: own/config.yaml, dst: ran}"
+HOSTILE = {
+    "callbacks": f"callbacks: {{x: {COPY}}}",
+    "callbacks.x": f"callbacks: {{x: '${{elsewhere}}'}}\nelsewhere: {COPY}",
+    "sweeper._target_": "sweeper: {_target_: os.system}",
+    "sweeper.params.x._target_": f"sweeper: {{params: {{x: {COPY}}}}}",
+    "launcher._target_": "launcher: {_target_: hydra_plugins.forgetmenot_slurm.os.system}",
+    "job_logging.handlers.evil.()": "job_logging: {handlers: {evil: {(): os.mkdir, path: ran}}}",
+    "job_logging.handlers.evil.class": "job_logging: {handlers: {evil: {class: logging.handlers.SocketHandler}}}",
+    "job_logging.handlers.file.filename": "job_logging: {handlers: {file: {filename: ../ran}}}",
+    "job_logging.handlers.evil": "job_logging: {handlers: {evil: '${elsewhere}'}}",
+    "job_logging.formatters.simple.format": "job_logging: {formatters: {simple: {format: 'ext://antigravity'}}}",
+    "hydra_logging.root.level": "hydra_logging: {root: {level: 'ext://antigravity.fly'}}",
+    "job.env_set": "job: {env_set: {PATH: own}}",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_what_hydra_would_build_or_import_is_refused_before_it_does(tmp_path: Path, text: str) -> None:
+    """By a command of its own, as README repeats a run from its config.yaml."""
+    settings, _, elsewhere = text.partition("\n")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.yaml").write_text(
+        f"defaults: [train, _self_]\n{elsewhere}\nhydra:\n  {settings}\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "forgetmenot.cli.main", "train", "--config-dir", "own", "--config-name", "config"]
+    done = subprocess.run(
+        [*command, "model.path=no/model"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: hydra.") and " must be " in done.stderr and done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
+
+
+@pytest.mark.parametrize("sampler", ["os.system", "optuna.samplers.os.system", "optuna.samplers"])
+def test_of_optuna_samplers_are_built_and_nothing_else(sampler: str) -> None:
+    basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    optuna = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+    parts = {"job_logging": {}, "hydra_logging": {}, "launcher": {"_target_": basic}}
+    sweeper = {"_target_": optuna, "sampler": {"_target_": "optuna.samplers.TPESampler"}, "custom_search_space": None}
+    check_hydra(OmegaConf.create({**parts, "sweeper": sweeper}))
+    for other in ({"sampler": {"_target_": sampler}}, {"custom_search_space": "os.system"}):
+        with pytest.raises(ConfigError, match=r"hydra\.sweeper\..* must be .* got os|got optuna"):
+            check_hydra(OmegaConf.create({**parts, "sweeper": {**sweeper, **other}}))

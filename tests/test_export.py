@@ -1,14 +1,18 @@
 """A model's folder is written whole or not at all, and what cannot be merged is refused with the reason."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import model_at, tiny, word_tokenizer
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from forgetmenot.config.compose import compose
-from forgetmenot.export import check_free, check_mergeable, merged, write_model
+from forgetmenot.config.paths import EMBEDDED_MODEL
+from forgetmenot.data.encode import Encoder
+from forgetmenot.data.types import IGNORE_INDEX, Example
+from forgetmenot.export import check_free, check_mergeable, frame_prompts, merged, write_model
 from forgetmenot.method.lora import Lora
 
 LORA = Lora(name="lora", lr=1e-3, rank=2, alpha=4, dropout=0.0, target_modules=("all-linear",))
@@ -22,6 +26,23 @@ def test_what_is_written_is_what_transformers_loads(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], weight) for name, weight in model.state_dict().items())
     assert PreTrainedTokenizerFast.from_pretrained(tmp_path / "deep" / "model").get_vocab()
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["model"], "nothing is left beside it"
+
+
+@pytest.mark.parametrize("is_encoder_decoder", [False, True])
+@pytest.mark.parametrize("load", [word_tokenizer, lambda: AutoTokenizer.from_pretrained(EMBEDDED_MODEL)])
+def test_a_tokenizer_that_is_written_lays_out_a_prompt_as_a_run_does(
+    tmp_path: Path, load: Callable[[], PreTrainedTokenizerFast], is_encoder_decoder: bool
+) -> None:
+    tokenizer = load()
+    assert tokenizer("w4 w7").input_ids == tokenizer("w4 w7", add_special_tokens=False).input_ids, "it adds nothing yet"
+    encoder = Encoder(tokenizer=tokenizer, max_length=64, truncate="left", is_encoder_decoder=is_encoder_decoder)
+    row = encoder.scoring_rows([Example(prompt="w4 w7", completion="w5", references=("w5",))], max_new_tokens=1).rows[0]
+
+    frame_prompts(tokenizer, is_encoder_decoder=is_encoder_decoder)
+    write_model(tmp_path / "model", tiny("llama"), tokenizer=tokenizer)
+
+    ids = AutoTokenizer.from_pretrained(tmp_path / "model")("w4 w7").input_ids
+    assert ids == (row.input_ids if is_encoder_decoder else row.input_ids[row.labels == IGNORE_INDEX]).tolist()
 
 
 def test_a_folder_that_could_not_be_written_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from forgetmenot.data.encode import plain_frame
 from forgetmenot.durable import whole_folder
 from forgetmenot.method.base import Method
 from forgetmenot.model.load import Model, load, read_config
@@ -34,6 +36,17 @@ def check_free(folder: Path) -> None:
     """Raises ValueError where there is something already, which is never written over."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"to must be a new or an empty folder, got {folder} with something in it")
+
+
+def frame_prompts(tokenizer: PreTrainedTokenizerBase, *, is_encoder_decoder: bool) -> None:
+    """Has the tokenizer put around a text what stood around prompts: BOS, which many have and do not put, and EOS."""
+    if isinstance(tokenizer, PreTrainedTokenizerFast):  # one of another kind has no such part
+        frame = plain_frame(tokenizer, is_encoder_decoder=is_encoder_decoder)
+        before, behind = (tokenizer.convert_ids_to_tokens(ids) for ids in frame)
+        tokens = zip([*before, *behind], [*frame[0], *frame[1]], strict=True)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=[*before, "$A", *behind], pair=[*before, "$A", "$B", *behind], special_tokens=list(tokens)
+        )
 
 
 def write_model(folder: Path, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase) -> None:

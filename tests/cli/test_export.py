@@ -25,7 +25,7 @@ def test_plain_transformers_answers_with_it_as_the_run_did(finished_run: Finishe
 
     answers = []
     for line in (lines := read_lines(finished_run.folder / "predictions" / "mood.jsonl")):
-        ids = [tokenizer.bos_token_id, *tokenizer(str(line["prompt"]), add_special_tokens=False)["input_ids"]]
+        ids = tokenizer(str(line["prompt"]))["input_ids"]
         told = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=2)[0, len(ids) :]
         answers.append(tokenizer.decode(told, skip_special_tokens=True))
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from forgetmenot.cli.base import read_mergeable, tokenizer_of, whole_model
 from forgetmenot.config.build import build
 from forgetmenot.config.settings import Export
-from forgetmenot.export import check_free, write_model
+from forgetmenot.export import check_free, frame_prompts, write_model
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.model.facts import read_facts
 from forgetmenot.model.load import read_config
@@ -32,6 +32,8 @@ def run(config: DictConfig) -> None:
     console.print(f"merging what {source.method.name} learned into {source.base.name}", soft_wrap=True, markup=False)
     whole = whole_model(source, tokenizer=tokenizer)
     console.print(f"writing {facts.parameters / 1e6:,.1f} M parameters in fp32", markup=False)
+    if not source.base.chat:  # else the chat template lays prompts out
+        frame_prompts(tokenizer, is_encoder_decoder=facts.is_encoder_decoder)
     write_model(to, whole, tokenizer=tokenizer)
 
     auto = "AutoModelForSeq2SeqLM" if facts.is_encoder_decoder else "AutoModelForCausalLM"

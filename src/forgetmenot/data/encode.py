@@ -164,14 +164,12 @@ class Encoder:
     @property
     def _opening(self) -> list[int]:
         """What stands before a prompt: BOS, or what a chat template begins with."""
-        return self._bos if self.chat is None else list(self.chat.opening)
+        return self._plain_frame[0] if self.chat is None else list(self.chat.opening)
 
     @property
     def _closing(self) -> list[int]:
         """What stands behind a prompt: an encoder's EOS, or what a chat template asks for an answer with."""
-        if self.chat is not None:
-            return list(self.chat.closing)
-        return [self._eos] if self.is_encoder_decoder else []
+        return self._plain_frame[1] if self.chat is None else list(self.chat.closing)
 
     @property
     def end(self) -> int:
@@ -184,13 +182,25 @@ class Encoder:
         return self.max_length - self._frame - 1
 
     @property
+    def _plain_frame(self) -> Pair:
+        return plain_frame(self.tokenizer, is_encoder_decoder=self.is_encoder_decoder)
+
+    @property
     def _bos(self) -> list[int]:
-        token = self.tokenizer.bos_token_id
-        return [] if token is None else [int(token)]
+        return _known(self.tokenizer.bos_token_id)
 
     @property
     def _eos(self) -> int:
         return int(self.tokenizer.eos_token_id)
+
+
+def plain_frame(tokenizer: PreTrainedTokenizerBase, *, is_encoder_decoder: bool) -> Pair:
+    """Returns what stands before a prompt, BOS where there is one, and behind it: an encoder's EOS."""
+    return _known(tokenizer.bos_token_id), _known(tokenizer.eos_token_id) if is_encoder_decoder else []
+
+
+def _known(token: int | None) -> list[int]:
+    return [] if token is None else [int(token)]
 
 
 def _is_data_alone(tokenizer: PreTrainedTokenizerBase) -> bool:

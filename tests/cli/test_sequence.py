@@ -30,6 +30,10 @@ COMMAND = (sys.executable, "-m", "forgetmenot.cli.main", "sequence")
         (["data=[sentiment,party]", "method=lroa"], r"method must be one of .*did you mean method=lora"),
         (["data=[sentiment,nonsense]", "method=lora"], r"data must be one of .*got nonsense"),
         (["data=[sentiment,multitask]", "method=lora"], r"data must be a list of single data sets, got multitask"),
+        (["data=[sentiment,local]", "method=lora"], r"data.path must be given, .* \(stage 2, data=local\)"),
+        (["data=[sentiment,party]", "method=lora", "data.name=x"], r"data.name must be another in each stage, got x"),
+        (["data=[sentiment,party]", "max_length=9", "data.retained=[]"], r"max_length must .* \(stage 1, data=sent"),
+        (["data=[sentiment,sst2]", "data.path=gone", "data.retained=[]"], r"data.path must .* gone.*\(stage 1, data=s"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_trained(
@@ -74,7 +78,7 @@ def test_each_stage_is_a_run_on_the_one_before_and_the_matrix_is_theirs(
 @pytest.mark.slow
 def test_a_stage_that_fails_ends_the_sequence_in_one_sentence(tmp_path: Path, tiny_arguments: list[str]) -> None:
     words = [word for word in tiny_arguments if not word.startswith("data")]
-    done = run([*words, "data=[sentiment,party]", "max_length=9"], place=tmp_path)
+    done = run([*words, "data=[sentiment,party]", "method=full", "optimizer.lr=1e38"], place=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: data must be data sets that train ends well on, got exit")
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import uuid
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,6 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from forgetmenot.config.build import build, import_plugins
 from forgetmenot.config.child import PROGRAM, own_environment, run_child, stopping
 from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence
 from forgetmenot.config.paths import conf_folder, register_resolvers
@@ -69,22 +69,33 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_stages(settings: Sequence[str], names: Sequence[str]) -> None:
-    """Raises ConfigError before anything is trained where a stage does not compose or cannot be a base."""
+    """Raises ConfigError before anything is trained where a stage cannot be one: all that a run checks beforehand."""
+    from forgetmenot.cli.penalties import check_penalties
+    from forgetmenot.cli.setup import set_up
+    from forgetmenot.cli.trainable import check_trainable
+    from forgetmenot.config.retained import expand_retained, retain_targets_of_base
     from forgetmenot.export import check_mergeable
-    from forgetmenot.method.base import Method
 
     register_resolvers()
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            stages = [compose("train", overrides=[*_overrides(settings), f"data={name}"]) for name in names]
-    except HYDRA_ERRORS as error:
-        raise ConfigError(hydra_sentence(error)) from error
-    for name, stage in zip(names, stages, strict=True):
-        if "tasks" in stage.data:
-            raise ConfigError(f"data must be a list of single data sets, got {name}, which mixes several")
-    method = build(stages[0].method, Method, key="method", plugins=import_plugins(tuple(stages[0].plugins)))
-    if len(stages) > 1:
-        check_mergeable(method, key="method")
+    tasks: set[str] = set()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        for number, name in enumerate(names, start=1):
+            try:
+                config = compose("train", overrides=[*_overrides(settings), f"data={name}"])
+                if "tasks" in config.data:
+                    raise ConfigError(f"data must be a list of single data sets, got {name}, which mixes several")
+                with warnings.catch_warnings(action="ignore"):  # the stage itself warns
+                    stage = set_up(retain_targets_of_base(expand_retained(config)))
+                    check_trainable(stage)
+                    check_penalties(stage)
+                if len(names) > 1:
+                    check_mergeable(stage.method, key="method")
+            except (ValueError, OSError, *HYDRA_ERRORS) as error:
+                sentence = hydra_sentence(error) if isinstance(error, HYDRA_ERRORS) else str(error)
+                raise ConfigError(f"{sentence} (stage {number}, data={name})") from error
+            if stage.target.task.name in tasks:
+                raise ConfigError(f"data.name must be another in each stage, got {stage.target.task.name} twice")
+            tasks.add(stage.target.task.name)
 
 
 def _overrides(settings: Sequence[str]) -> list[str]:

@@ -70,6 +70,13 @@ def test_one_task_gives_each_of_its_rows_once(size: int) -> None:
         ("capped", {}, "cap must be given where mixing is capped, got null"),
         ("weighted", {}, r"weights must be given where mixing is weighted, got \[\]"),
         ("proportional", {"cap": 5}, "cap must be null where mixing is proportional, got 5"),
+        ("temperature", {"temperature": 0.0}, "temperature must be a number above 0, got 0.0"),
+        ("capped", {"cap": 0}, "cap must be at least 1, got 0"),
+        (
+            "proportional",
+            {"weights": (1.0, 2.0)},
+            r"weights must be \[\] where mixing is proportional, got \[1.0, 2.0\]",
+        ),
         ("capped", {"cap": 5, "temperature": 2.0}, "temperature must be null where mixing is capped, got 2.0"),
         ("capped", {"cap": -1}, "cap must be at least 1, got -1"),
         ("temperature", {"temperature": -2.0}, "temperature must be a number above 0, got -2.0"),

@@ -32,11 +32,13 @@ class Mixing:
 
     def __post_init__(self) -> None:
         for way, key in _SETTING_OF.items():
-            value, nothing = getattr(self, key), [] if key == "weights" else "null"
-            if self.mixing == way and not value:
+            value, nothing = getattr(self, key), "[]" if key == "weights" else "null"
+            is_given = value not in (None, ())
+            if self.mixing == way and not is_given:
                 raise ValueError(f"{key} must be given where mixing is {way}, got {nothing}")
-            if self.mixing != way and value and (key, self.mixing) != ("cap", "temperature"):
-                raise ValueError(f"{key} must be {nothing} where mixing is {self.mixing}, got {value}")
+            if self.mixing != way and is_given and (key, self.mixing) != ("cap", "temperature"):
+                shown = list(value) if key == "weights" else value
+                raise ValueError(f"{key} must be {nothing} where mixing is {self.mixing}, got {shown}")
         if self.cap is not None and self.cap < 1:
             raise ValueError(f"cap must be at least 1, got {self.cap}")
         if self.temperature is not None and not 0 < self.temperature < float("inf"):

@@ -36,6 +36,14 @@ class LearnedVectors(nn.Module):
             vectors_VD: Tensor = self.prompt(torch.arange(self.config.num_virtual_tokens, device=device))
         return vectors_VD
 
+    def kept(self) -> Tensor:
+        """Returns the vectors as peft's file has them."""
+        return self.vectors()
+
+    def found(self, kept: Tensor) -> Tensor:
+        """Returns (V, D): the vectors of what `kept` gave."""
+        return kept
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedTokens(Method):
@@ -65,7 +73,7 @@ class LearnedTokens(Method):
         """Writes the vectors in peft's layout."""
         learned = self.learned(model)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({_KEY: learned.vectors().detach().cpu().contiguous()}, folder / _FILE)
+        save_file({_KEY: learned.kept().detach().cpu().contiguous()}, folder / _FILE)
         learned.config.inference_mode = True
         learned.config.save_pretrained(str(folder))
 
@@ -73,10 +81,10 @@ class LearnedTokens(Method):
         """Returns the base `model` with the vectors of `folder`; raises ValueError where they are of another shape."""
         adapted = self.apply(model)
         learned = self.learned(adapted)
-        vectors_VD = load_file(folder / _FILE)[_KEY]
-        number, size = learned.vectors().shape
-        if vectors_VD.shape != (number, size):
-            found = " x ".join(map(str, vectors_VD.shape))
+        kept = load_file(folder / _FILE)[_KEY]
+        number, size = learned.kept().shape
+        if kept.shape != (number, size):
+            found = " x ".join(map(str, kept.shape))
             raise ValueError(f"{folder} must hold {number} virtual tokens of {size} values, got {found}")
-        learned.prompt = nn.Embedding.from_pretrained(vectors_VD, freeze=False)
+        learned.prompt = nn.Embedding.from_pretrained(learned.found(kept), freeze=False)
         return adapted

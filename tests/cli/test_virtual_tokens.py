@@ -2,17 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tiny_folders import write_model
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.wiring import adapt, encode
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.retained import expand_retained
+from forgetmenot.data.types import Encoded
+from forgetmenot.loss import row_losses
 from forgetmenot.result import RunResult
 
 
@@ -44,6 +48,21 @@ def test_a_prefix_takes_its_share_of_max_length_and_stands_in_no_row(tiny_argume
     batch = data.step(0).micro_batches[0]
     assert batch.row_lengths is None
     assert int(batch.input_ids_BT.max()) < setup.facts.embedding_rows
+
+
+def test_rows_to_score_leave_a_prefix_its_places_in_a_decoder_that_has_few(
+    tiny_arguments: list[str], tmp_path: Path
+) -> None:
+    write_model(tmp_path, "bart", ["a fine film"])
+    setup = set_up_with([*tiny_arguments, "model=seq2seq", f"model.path={tmp_path}", "method=prefix", "max_length=128"])
+    model = setup.method.apply(AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval())
+    prompt, completion = np.full(8, 5, dtype=np.int32), np.full(128 - 20 - 8, 6, dtype=np.int32)
+    row = Encoded(input_ids=prompt, labels=completion, num_tokens=len(prompt) + len(completion))
+
+    batch = setup.collator(virtual_tokens=setup.method.virtual_ids).to_score().rows([row])
+
+    assert batch.decoder_input_ids_BS.shape == (1, 128 - 20)
+    assert row_losses(model, batch, setup.facts).isfinite().all()
 
 
 def test_recomputed_activations_are_refused_for_a_method_that_keeps_keys_and_values(tiny_arguments: list[str]) -> None:

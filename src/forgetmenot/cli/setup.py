@@ -150,12 +150,13 @@ class Setup:
 
     def collator(self, *, virtual_tokens: int) -> Collator:
         """Pads for the base (no virtual tokens) or for the adapted model."""
+        outside = self.method.virtual_tokens - self.method.virtual_ids  # a prefix is in no row, and has its positions
         return Collator(
             pad_id=self.tokenizer.pad_token_id,
             num_virtual_tokens=virtual_tokens,
             first_virtual_id=self.facts.embedding_rows,
             decoder_start_id=self.facts.decoder_start_id,
-            max_length=self.settings.max_length,
+            max_length=self.settings.max_length - outside,
             packs=self.packs,
             shares_prefix=self.facts.shares_prefix and self.precision == "fp32",  # docs/decisions/0011
         )

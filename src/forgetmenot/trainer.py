@@ -44,9 +44,10 @@ def check_names(values: Mapping[str, object]) -> None:
             raise ValueError(f"trainer.{name} must be an argument of lightning.Trainer, got {name}{hint}")
         if not _fits(value, hints[name]):
             raise ValueError(f"trainer.{name} must be of the type that lightning.Trainer takes, got {value}")
-    every = values.get("check_val_every_n_epoch")
-    if isinstance(every, int) and every < 1:
-        raise ValueError(f"trainer.check_val_every_n_epoch must be at least 1, got {every}")
+    for name in ("num_nodes", "check_val_every_n_epoch"):
+        number = values.get(name)
+        if isinstance(number, int) and number < 1:
+            raise ValueError(f"trainer.{name} must be at least 1, got {number}")
     strategy = str(values.get("strategy", "auto"))
     if strategy.endswith(("spawn", "fork", "notebook")):
         raise ValueError(f"trainer.strategy must start ranks as commands of their own, such as ddp, got {strategy}")

@@ -64,6 +64,7 @@ COMMANDS = [
     ("logger.project=mine", ("logger.project must be a setting of the chosen logger",)),
     ("trainer.max_epoch=3", ("trainer.max_epoch must be set by epochs",)),
     ("trainer.log_every_n_steps=abc", ("trainer.log_every_n_steps must be of the type",)),
+    ("trainer.num_nodes=0", ("trainer.num_nodes must be at least 1, got 0",)),
     ("+trainer.check_val_every_n_epoch=0", ("trainer.check_val_every_n_epoch must be at least 1",)),
     ("trainer.strategy=deepspeed", ("trainer.strategy must be auto, single_device, ddp or fsdp", "got deepspeed")),
     ("trainer.strategy=fsdp optimizer=muon", ("optimizer must be one that steps each weight by itself", "trainer=ddp")),

@@ -95,6 +95,13 @@ def test_fsdp_shares_out_and_ddp_does_not(of_shapes: Plan) -> None:
     assert "memory of each of 4 devices" in shared.stdout
 
 
+def test_listed_devices_are_as_many_as_there_are_numbers(of_shapes: Plan) -> None:
+    least = ["method=lora", "max_length=128", "memory_gb=80", "trainer=ddp"]
+    listed, counted = of_shapes(*least, "trainer.devices=[0,1]"), of_shapes(*least, "trainer.devices=2")
+    assert listed.code == 0, listed.stderr
+    assert "memory of each of 2 devices" in listed.stdout and listed.stdout == counted.stdout
+
+
 def test_four_bits_take_a_fraction_of_the_weights(of_shapes: Plan) -> None:
     least = ["max_length=128", "memory_gb=80"]
     quantized, plain = of_shapes("method=qlora", *least), of_shapes("method=lora", *least)

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
+from forgetmenot.cli.machine import for_this_machine
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.trainable import check_trainable
@@ -89,7 +90,7 @@ def planned(config: DictConfig, asked: Planning) -> Planned:
     method = build(config.method, Method, key="method", plugins=import_plugins(tuple(config.plugins)))
     if not method.trains:
         raise ConfigError(f"method must be one that trains, got {method.name}, which needs no plan")
-    on_cuda = _for_this_machine(config, asked)
+    on_cuda = for_this_machine(config, asked)
     if config.model.weights == "random" and method.quantization is not None:
         config.method.quantize = None  # a plan quantizes what is not there
     words = _Words()
@@ -112,20 +113,6 @@ def planned(config: DictConfig, asked: Planning) -> Planned:
         spread_over=build_trainer(setup.trainer, precision="fp32", callbacks=[], loggers=[]).world_size,
         reads_data=reads_data,
     )
-
-
-def _for_this_machine(config: DictConfig, asked: Planning) -> bool:
-    """Lets `config` be set up on this machine, which may lack the devices; returns whether they are CUDA devices."""
-    wanted = config.trainer.get("accelerator")
-    there = torch.cuda.is_available()
-    on_cuda = asked.device == "cuda" or (
-        asked.device == "auto" and (wanted in ("gpu", "cuda") or (there and wanted != "cpu"))
-    )
-    if on_cuda and not there and config.precision == "auto":
-        config.precision = "bf16"
-    if not (on_cuda and there):
-        config.trainer.accelerator = "cpu"
-    return on_cuda
 
 
 class _Words:

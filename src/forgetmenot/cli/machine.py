@@ -1,0 +1,60 @@
+"""The machine that a run is planned for: which devices it has and how many, of which this one may have none."""
+
+import re
+
+import torch
+from omegaconf import DictConfig
+
+from forgetmenot.config.build import plain
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.settings import Planning
+
+
+def for_this_machine(config: DictConfig, asked: Planning) -> bool:
+    """Lets `config` be set up on this machine, which may lack the devices; returns whether they are CUDA devices."""
+    wanted = config.trainer.get("accelerator")
+    there = torch.cuda.is_available()
+    on_cuda = asked.device == "cuda" or (
+        asked.device == "auto" and (wanted in ("gpu", "cuda") or (there and wanted != "cpu"))
+    )
+    if on_cuda and not there and config.precision == "auto":
+        config.precision = "bf16"
+    if not (on_cuda and there):
+        devices = plain(config.trainer, key="trainer").get("devices", "auto")
+        config.trainer.devices = _number(devices, on_cuda=on_cuda)
+        config.trainer.accelerator = "cpu"
+    return on_cuda
+
+
+def _number(devices: object, *, on_cuda: bool) -> int | str:
+    """Returns how many a machine has of the devices that Lightning would take for these, of auto itself."""
+    if devices == "auto":
+        return "auto"
+    read = _read(devices)
+    if isinstance(read, int) and read >= 1:
+        return read
+    shown = "null" if devices is None else str(devices) or "nothing"
+    if not on_cuda:
+        hint = "; device=cuda plans for GPUs" if isinstance(read, list) or read == -1 else ""
+        raise ConfigError(
+            f"trainer.devices must be auto or a number of processes, at least 1, for a CPU, got {shown}{hint}"
+        )
+    if read == -1:
+        raise ConfigError(f"trainer.devices must be a number where this machine has no GPUs to count, got {shown}")
+    if not isinstance(read, list) or not read or min(read) < 0 or len(set(read)) < len(read):
+        raise ConfigError(
+            f"trainer.devices must be auto, a number of GPUs, at least 1, or a list of different ones, got {shown}"
+        )
+    return len(read)
+
+
+def _read(devices: object) -> int | list[int] | None:
+    """Returns a number of devices, or theirs, as Lightning reads them; None for what it does not take."""
+    if isinstance(devices, str):
+        words = [word.strip() for word in devices.split(",") if word.strip()]
+        if not words or not all(re.fullmatch(r"-?[0-9]{1,9}", word) for word in words):
+            return None
+        return [int(word) for word in words] if "," in devices else int(words[0])
+    if isinstance(devices, list):
+        return devices if all(type(each) is int for each in devices) else None
+    return devices if type(devices) is int else None

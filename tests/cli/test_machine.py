@@ -1,0 +1,66 @@
+"""The machine that is planned for: its devices are counted as they are told, whatever this machine has."""
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from forgetmenot.cli.machine import for_this_machine
+from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.settings import Planning
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def _on(device: str) -> Planning:
+    return Planning(device=device, memory_gb=None, flops_per_second=None, lengths="data")  # type: ignore[arg-type]
+
+
+def _config(**trainer: object) -> DictConfig:
+    whole = {"accelerator": "auto", "devices": "auto", "strategy": "auto", "num_nodes": 1, **trainer}
+    return DictConfig({"trainer": whole, "precision": "auto"})
+
+
+@pytest.mark.parametrize(
+    ("devices", "number"),
+    [([0, 1], 2), ([3], 1), ("0,1", 2), ("0, 1,", 2), ("4,", 1), (8, 8), ("8", 8), (" 8 ", 8), ("auto", "auto")],
+)
+def test_devices_of_the_planned_machine_are_counted(devices: object, number: object) -> None:
+    config = _config(devices=devices)
+    assert for_this_machine(config, _on("cuda"))
+    assert config.trainer.devices == number
+
+
+GPUS = "trainer.devices must be auto, a number of GPUs, at least 1, or a list of different ones"
+PROCESSES = "trainer.devices must be auto or a number of processes, at least 1, for a CPU"
+
+
+@pytest.mark.parametrize("devices", [0, "0", -2, 2.5, "two", "", "0,x", "0,0", [0, 0], [], [-1], ["0"], True, None])
+def test_devices_that_no_gpus_can_be_are_refused(devices: object) -> None:
+    shown = "null" if devices is None else devices if devices != "" else "nothing"
+    with pytest.raises(ConfigError) as error:
+        for_this_machine(_config(devices=devices), _on("cuda"))
+    assert str(error.value) == f"{GPUS}, got {shown}"
+
+
+@pytest.mark.parametrize("devices", [-1, "-1"])
+def test_all_devices_of_a_machine_that_is_not_here_need_their_number(devices: object) -> None:
+    with pytest.raises(ConfigError) as error:
+        for_this_machine(_config(devices=devices), _on("cuda"))
+    assert str(error.value) == "trainer.devices must be a number where this machine has no GPUs to count, got -1"
+
+
+@pytest.mark.parametrize("devices", [0, "two", 2.5, None])
+def test_devices_that_no_processes_can_be_are_refused(devices: object) -> None:
+    with pytest.raises(ConfigError) as error:
+        for_this_machine(_config(devices=devices), _on("cpu"))
+    assert str(error.value) == f"{PROCESSES}, got {'null' if devices is None else devices}"
+
+
+@pytest.mark.parametrize("devices", [-1, "-1", [0, 1], "0,1"])
+def test_gpus_on_a_cpu_are_refused_with_the_way_out(devices: object) -> None:
+    with pytest.raises(ConfigError) as error:
+        for_this_machine(_config(devices=devices), _on("auto"))
+    assert str(error.value) == f"{PROCESSES}, got {devices}; device=cuda plans for GPUs"

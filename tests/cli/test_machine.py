@@ -64,3 +64,40 @@ def test_gpus_on_a_cpu_are_refused_with_the_way_out(devices: object) -> None:
     with pytest.raises(ConfigError) as error:
         for_this_machine(_config(devices=devices), _on("auto"))
     assert str(error.value) == f"{PROCESSES}, got {devices}; device=cuda plans for GPUs"
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "sentence"),
+    [
+        ("cuda", "cpu", "device must be auto or cpu with trainer.accelerator=cpu, got cuda"),
+        ("cpu", "gpu", "device must be auto or cuda with trainer.accelerator=gpu, got cpu"),
+        ("cpu", "cuda", "device must be auto or cuda with trainer.accelerator=cuda, got cpu"),
+        ("auto", "tpu", "trainer.accelerator must be auto, cpu, gpu or cuda for a plan, got tpu"),
+        ("cuda", "gpus", "trainer.accelerator must be auto, cpu, gpu or cuda for a plan, got gpus"),
+        ("cpu", None, "trainer.accelerator must be auto, cpu, gpu or cuda for a plan, got null"),
+    ],
+)
+def test_another_device_than_the_run_would_train_on_is_refused(
+    device: str, accelerator: str | None, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        for_this_machine(_config(accelerator=accelerator), _on(device))
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "on_cuda"),
+    [
+        ("cuda", "auto", True),
+        ("cuda", "gpu", True),
+        ("cuda", "cuda", True),
+        ("auto", "cuda", True),
+        ("auto", "gpu", True),
+        ("auto", "auto", False),
+        ("auto", "cpu", False),
+        ("cpu", "auto", False),
+        ("cpu", "cpu", False),
+    ],
+)
+def test_the_device_is_the_one_that_the_run_would_train_on(device: str, accelerator: str, on_cuda: bool) -> None:
+    assert for_this_machine(_config(accelerator=accelerator), _on(device)) is on_cuda

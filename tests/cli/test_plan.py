@@ -145,6 +145,7 @@ def test_a_change_of_method_keeps_what_the_command_line_says_of_it(of_shapes: Pl
     [
         ("memory_gb=0", "memory_gb must be a finite number above 0, got 0.0"),
         ("flops_per_second=fast", "flops_per_second must be a number or null, got fast"),
+        ("device=cuda", "device must be auto or cpu with trainer.accelerator=cpu, got cuda"),
         ("device=tpu", "device must be one of auto, cpu, cuda, got tpu"),
         ("lengths=short", "lengths must be one of data, max_length, got short"),
         ("method=zero_shot", "method must be one that trains, got zero_shot, which needs no plan"),

@@ -12,7 +12,9 @@ from forgetmenot.config.settings import Planning
 
 def for_this_machine(config: DictConfig, asked: Planning) -> bool:
     """Lets `config` be set up on this machine, which may lack the devices; returns whether they are CUDA devices."""
-    wanted = config.trainer.get("accelerator")
+    values = plain(config.trainer, key="trainer")
+    wanted = values.get("accelerator", "auto")
+    _check_device(asked.device, accelerator=wanted)
     there = torch.cuda.is_available()
     on_cuda = asked.device == "cuda" or (
         asked.device == "auto" and (wanted in ("gpu", "cuda") or (there and wanted != "cpu"))
@@ -20,10 +22,19 @@ def for_this_machine(config: DictConfig, asked: Planning) -> bool:
     if on_cuda and not there and config.precision == "auto":
         config.precision = "bf16"
     if not (on_cuda and there):
-        devices = plain(config.trainer, key="trainer").get("devices", "auto")
-        config.trainer.devices = _number(devices, on_cuda=on_cuda)
+        config.trainer.devices = _number(values.get("devices", "auto"), on_cuda=on_cuda)
         config.trainer.accelerator = "cpu"
     return on_cuda
+
+
+def _check_device(device: str, *, accelerator: object) -> None:
+    """Raises ConfigError where the run would train on another device than it is planned for, or on one unknown here."""
+    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
+        shown = "null" if accelerator is None else accelerator
+        raise ConfigError(f"trainer.accelerator must be auto, cpu, gpu or cuda for a plan, got {shown}")
+    trained_on = {"auto": device, "cpu": "cpu"}.get(str(accelerator), "cuda")
+    if device not in ("auto", trained_on):
+        raise ConfigError(f"device must be auto or {trained_on} with trainer.accelerator={accelerator}, got {device}")
 
 
 def _number(devices: object, *, on_cuda: bool) -> int | str:

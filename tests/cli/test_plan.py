@@ -144,6 +144,11 @@ def test_a_change_of_method_keeps_what_the_command_line_says_of_it(of_shapes: Pl
     ("argument", "sentence"),
     [
         ("memory_gb=0", "memory_gb must be a finite number above 0, got 0.0"),
+        ("memory_gb=1e300", "memory_gb must be at most 1,000,000 GB, got 1e+300"),
+        ("memory_gb=80e9", "memory_gb must be at most 1,000,000 GB, got 80000000000.0"),
+        ("flops_per_second=1e-300", "flops_per_second must be from 1 to 1e+21, got 1e-300"),
+        ("flops_per_second=1e300", "flops_per_second must be from 1 to 1e+21, got 1e+300"),
+        (f"flops_per_second={10**400}", "flops_per_second must be a finite number above 0, got inf"),
         ("flops_per_second=fast", "flops_per_second must be a number or null, got fast"),
         ("device=cuda", "device must be auto or cpu with trainer.accelerator=cpu, got cuda"),
         ("device=tpu", "device must be one of auto, cpu, cuda, got tpu"),

@@ -56,8 +56,8 @@ def run(config: DictConfig) -> None:
 
 def _memory(plan: Planned, asked: Planning) -> int:
     """Returns the bytes of a device: as they were given, or this machine's; processes on a CPU share its memory."""
-    if asked.memory_gb is not None:
-        return int(asked.memory_gb * 1e9)
+    if asked.memory is not None:
+        return asked.memory
     if plan.on_cuda and not plan.has_device:
         raise ConfigError(
             "memory_gb must be given where this machine has no GPU, got null; memory_gb=80 is such a size"

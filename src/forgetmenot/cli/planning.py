@@ -96,8 +96,8 @@ def planned(config: DictConfig, asked: Planning) -> Planned:
     words = _Words()
     read = read_examples if asked.lengths == "data" else no_examples
     setup = replace(set_up(config, read=read, tokenize=words), method=method)
-    if on_cuda and setup.settings.micro_batch_tokens == "auto" and asked.memory_gb is not None:
-        setup = replace(setup, micro_batch_tokens=_first_guess(setup, memory=int(asked.memory_gb * 1e9)))
+    if on_cuda and setup.settings.micro_batch_tokens == "auto" and asked.memory is not None:
+        setup = replace(setup, micro_batch_tokens=_first_guess(setup, memory=asked.memory))
     reads_data = asked.lengths == "data" and words.found
     if reads_data:
         check_trainable(setup)

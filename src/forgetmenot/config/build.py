@@ -138,7 +138,7 @@ def _fit(value: object, hint: Any, *, key: str) -> tuple[bool, object]:
     if hint is float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False, value
-        return True, float(value)
+        return True, float(str(value))  # a whole number past all floats is infinite, as 1e400 is
     if hint is type(None):
         return value is None, value
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), value

@@ -114,6 +114,10 @@ class Question:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
 
 
+_MOST_GB = 1_000_000  # of one device: more are bytes by mistake, or no longer finite in bytes
+_MOST_FLOPS = 1e21  # of one device: as many as a million GPUs of some 1e15
+
+
 @dataclass(frozen=True, kw_only=True)
 class Planning:
     """What `plan` plans for beside the run's own settings; conf/plan.yaml holds the values."""
@@ -128,3 +132,12 @@ class Planning:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be a finite number above 0, got {value}")
+        if self.memory_gb is not None and self.memory_gb > _MOST_GB:
+            raise ValueError(f"memory_gb must be at most {_MOST_GB:,} GB, got {self.memory_gb}")
+        if self.flops_per_second is not None and not 1 <= self.flops_per_second <= _MOST_FLOPS:
+            raise ValueError(f"flops_per_second must be from 1 to {_MOST_FLOPS:.0e}, got {self.flops_per_second}")
+
+    @property
+    def memory(self) -> int | None:
+        """The bytes of a device, where they were given."""
+        return None if self.memory_gb is None else int(self.memory_gb * 1e9)

@@ -101,3 +101,12 @@ def test_another_device_than_the_run_would_train_on_is_refused(
 )
 def test_the_device_is_the_one_that_the_run_would_train_on(device: str, accelerator: str, on_cuda: bool) -> None:
     assert for_this_machine(_config(accelerator=accelerator), _on(device)) is on_cuda
+
+
+@pytest.mark.parametrize("name", ["devices", "num_nodes"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("number", [1_000_001, 10**9])
+def test_more_devices_than_any_cluster_has_are_refused(name: str, device: str, number: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        for_this_machine(_config(**{name: number}), _on(device))
+    assert str(error.value) == f"trainer.{name} must be at most 1,000,000 for a plan, got {number}"

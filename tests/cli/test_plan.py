@@ -102,6 +102,12 @@ def test_listed_devices_are_as_many_as_there_are_numbers(of_shapes: Plan) -> Non
     assert "memory of each of 2 devices" in listed.stdout and listed.stdout == counted.stdout
 
 
+def test_a_million_devices_are_planned_as_a_few_are(of_shapes: Plan) -> None:
+    done = of_shapes("method=lora", "max_length=128", "memory_gb=80", "trainer=fsdp", "trainer.devices=1000000")
+    assert "memory of each of 1000000 devices" in done.stdout, done.stderr
+    assert "A step of 8 rows holds 128,000,000 tokens, its largest micro-batch 128 " in done.stdout  # 8 rows, repeated
+
+
 def test_four_bits_take_a_fraction_of_the_weights(of_shapes: Plan) -> None:
     least = ["max_length=128", "memory_gb=80"]
     quantized, plain = of_shapes("method=qlora", *least), of_shapes("method=lora", *least)

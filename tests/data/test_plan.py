@@ -68,6 +68,21 @@ def test_ranks_together_cover_a_step_exactly_once(world_size: int) -> None:
 
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_the_micro_batches_of_a_step_are_those_of_its_ranks_without_the_repeated(world_size: int) -> None:
+    chosen = plan()
+    for step in range(chosen.steps_per_epoch):
+        every = chosen.micro_batches(step, world_size=world_size)
+        for rank, cuts in enumerate(all_ranks(chosen, step, world_size)):
+            own = [indices.tolist() for indices, weight in cuts if weight == 1.0]
+            assert own == [indices.tolist() for indices in every[rank::world_size]]
+            assert all(indices.tolist() == every[0].tolist() for indices, weight in cuts if weight == 0.0)
+
+
+def test_there_are_no_more_micro_batches_than_examples_however_many_ranks() -> None:
+    assert len(plan(batch_size=5).micro_batches(0, world_size=1_000_000)) == 5
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
 def test_every_rank_gets_as_many_micro_batches_and_none_is_empty(world_size: int) -> None:
     chosen = plan()
     for step in range(chosen.steps_per_epoch):

@@ -9,12 +9,15 @@ from forgetmenot.config.build import plain
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.settings import Planning
 
+_MOST = 1_000_000  # devices of a machine, of which Lightning makes a list, and machines
+
 
 def for_this_machine(config: DictConfig, asked: Planning) -> bool:
     """Lets `config` be set up on this machine, which may lack the devices; returns whether they are CUDA devices."""
     values = plain(config.trainer, key="trainer")
     wanted = values.get("accelerator", "auto")
     _check_device(asked.device, accelerator=wanted)
+    _check_most("num_nodes", values.get("num_nodes"))
     there = torch.cuda.is_available()
     on_cuda = asked.device == "cuda" or (
         asked.device == "auto" and (wanted in ("gpu", "cuda") or (there and wanted != "cpu"))
@@ -37,11 +40,17 @@ def _check_device(device: str, *, accelerator: object) -> None:
         raise ConfigError(f"device must be auto or {trained_on} with trainer.accelerator={accelerator}, got {device}")
 
 
+def _check_most(name: str, number: object) -> None:
+    if isinstance(number, int) and number > _MOST:
+        raise ConfigError(f"trainer.{name} must be at most {_MOST:,} for a plan, got {number}")
+
+
 def _number(devices: object, *, on_cuda: bool) -> int | str:
     """Returns how many a machine has of the devices that Lightning would take for these, of auto itself."""
     if devices == "auto":
         return "auto"
     read = _read(devices)
+    _check_most("devices", read)
     if isinstance(read, int) and read >= 1:
         return read
     shown = "null" if devices is None else str(devices) or "nothing"

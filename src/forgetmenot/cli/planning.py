@@ -52,13 +52,12 @@ class Planned:
         return data_for(self.setup, self.rows, tests=(), virtual_tokens=self.setup.method.virtual_ids)
 
     @cached_property
-    def cuts(self) -> list[list[np.ndarray]]:
-        """The micro-batches of each rank and step that is looked at."""
-        ranks = range(self.spread_over)
-        steps = range(min(self.setup.total_steps(self.data.plan.steps_per_epoch), max(1, _STEPS // len(ranks))))
-        plan = self.data.plan
-        every = [plan.cuts(step, rank=rank, world_size=len(ranks)) for step in steps for rank in ranks]
-        return [[cut for cut, _ in cuts] for cuts in every]
+    def micro_batches(self) -> list[list[np.ndarray]]:
+        """The micro-batches of each step that is looked at, rank by rank, without those that keep ranks in step."""
+        plan, ranks = self.data.plan, self.spread_over
+        steps = range(min(self.setup.total_steps(plan.steps_per_epoch), max(1, _STEPS // ranks)))
+        every = [plan.micro_batches(step, world_size=ranks) for step in steps]
+        return [[cut for rank in range(min(ranks, len(cuts))) for cut in cuts[rank::ranks]] for cuts in every]
 
     def tokens(self, cut: np.ndarray) -> int:
         """Returns what a micro-batch holds, padding among it."""
@@ -68,17 +67,18 @@ class Planned:
     @property
     def largest(self) -> np.ndarray:
         """The micro-batch of the most tokens."""
-        return max((cut for cuts in self.cuts for cut in cuts), key=self.tokens)
+        return max((cut for cuts in self.micro_batches for cut in cuts), key=self.tokens)
 
     @property
     def tokens_per_step(self) -> float:
         """The tokens of a step in the mean, over all devices."""
-        each = [sum(map(self.tokens, cuts)) for cuts in self.cuts]
-        return self.spread_over * sum(each) / len(each)
+        repeated = (-len(cuts) % self.spread_over * self.tokens(cuts[0]) for cuts in self.micro_batches)
+        own = (self.tokens(cut) for cuts in self.micro_batches for cut in cuts)
+        return (sum(own) + sum(repeated)) / len(self.micro_batches)
 
     def spread(self, devices: int, *, shares: bool) -> Spread:
         """Returns how a step is spread over `devices`, which share weights or not."""
-        several = max(map(len, self.cuts)) > 1
+        several = max(map(len, self.micro_batches)) > self.spread_over
         return Spread(devices=devices, strategy="one" if devices == 1 else "fsdp" if shares else "ddp", several=several)
 
 

@@ -66,16 +66,18 @@ class Plan:
         again = self.mixed.replay(epoch, position=position, batch_size=self.batch_size, seed=self.seed)
         return np.concatenate([members, again])
 
-    def cuts(self, step: int, *, rank: int, world_size: int) -> list[Cut]:
-        """Returns one rank's micro-batches of `step`; every rank gets the same number."""
+    def micro_batches(self, step: int, *, world_size: int) -> list[np.ndarray]:
+        """Returns the indices of each micro-batch of `step`: a rank has its own and each `world_size` further on."""
         indices = self.examples(step)
         lengths = self.lengths[indices]
         by_length = np.argsort(lengths, kind="stable")
         indices = indices[by_length]
         sizes = self._sizes(lengths[by_length].tolist(), ranks=world_size)
-        cuts = (
-            [(part, 1.0) for part in np.split(indices, np.cumsum(sizes)[:-1])] if len(sizes) > 1 else [(indices, 1.0)]
-        )
+        return np.split(indices, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [indices]
+
+    def cuts(self, step: int, *, rank: int, world_size: int) -> list[Cut]:
+        """Returns one rank's micro-batches of `step`; every rank gets the same number."""
+        cuts = [(part, 1.0) for part in self.micro_batches(step, world_size=world_size)]
         while len(cuts) % world_size:
             cuts.append((cuts[0][0], 0.0))
         return cuts[rank::world_size]
@@ -85,7 +87,7 @@ class Plan:
 
         Raises ValueError where each of them holds one example: nothing is left to cut.
         """
-        cuts = [cut for rank in range(world_size) for cut, _ in self.cuts(step, rank=rank, world_size=world_size)]
+        cuts = self.micro_batches(step, world_size=world_size)
         longest = int(self.lengths[self.examples(step)].max())
         if all(len(cut) == 1 for cut in cuts):
             raise ValueError(

@@ -43,10 +43,6 @@ def fit(setup: Setup, rows: EncodedRun, *, before: BaseScores, config: DictConfi
     )
     last = desk.last
     if last is not None:
-        if setup.total_steps(epoch) < last.step:
-            raise ValueError(
-                f"epochs must hold the {last.step} steps that the run has taken, got {setup.settings.epochs}"
-            )
         data.first_step = last.step
         on_rank_zero(restore_best)(last)
     try:

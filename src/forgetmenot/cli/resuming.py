@@ -92,19 +92,27 @@ def as_it_was_cut(setup: Setup, last: Checkpoint | None, *, words: Sequence[str]
     return replace(setup, micro_batch_tokens=tokens)
 
 
-def restore_record(last: Checkpoint | None, folder: Path, *, setup: Setup, result: RunResult, console: Console) -> None:
-    """Cuts the record back to the checkpoint, and tells of it.
+def check_goes_on(last: Checkpoint, folder: Path, *, setup: Setup, epoch: int) -> None:
+    """Raises ConfigError where the run in `folder`, of `epoch` steps an epoch, cannot go on from the checkpoint.
 
-    Raises ConfigError, and changes nothing, where models, data or the record are not what they were, or the run is to
-    end before the checkpoint.
+    So it is where models, data or the record are not what they were, or the run is to end before the checkpoint.
     """
+    check_content(last.facts["content"], setup)
+    _check_shares(last, setup)
+    _check_record(last, folder / METRICS)
+    most, epochs = setup.settings.max_steps, setup.settings.epochs
+    if most is not None and most < last.step:
+        raise ConfigError(f"max_steps must be at least the {last.step} steps that the run has taken, got {most}")
+    if epochs is not None and epochs * epoch < last.step:
+        raise ConfigError(
+            f"epochs must be at least {-(-last.step // epoch)}, which hold the {last.step} steps that the run has "
+            f"taken, got {epochs}"
+        )
+
+
+def restore_record(last: Checkpoint | None, folder: Path, *, result: RunResult, console: Console) -> None:
+    """Cuts the record back to the checkpoint, which the run can go on from, and tells of it."""
     if last is not None:
-        check_content(last.facts["content"], setup)
-        _check_shares(last, setup)
-        _check_record(last, folder / METRICS)
-        most = setup.settings.max_steps
-        if most is not None and most < last.step:
-            raise ConfigError(f"max_steps must be at least the {last.step} steps that the run has taken, got {most}")
         overrides, started, seconds = (last.facts[name] for name in ("overrides", "started", "seconds"))
         assert isinstance(overrides, list) and isinstance(started, str) and isinstance(seconds, float)
         result.overrides, result.started, result.seconds = overrides, started, seconds

@@ -18,10 +18,10 @@ from forgetmenot.cli.fitting import fit
 from forgetmenot.cli.objective import objective_section
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.prompting import drawn_shots, encode_shown, prompt
-from forgetmenot.cli.resuming import as_it_was_cut, go_on, restore_record
+from forgetmenot.cli.resuming import as_it_was_cut, check_goes_on, go_on, restore_record
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.trainable import check_trainable
-from forgetmenot.cli.wiring import answers_of, encode, score_base
+from forgetmenot.cli.wiring import answers_of, check_interval, encode, score_base, steps_per_epoch
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
 from forgetmenot.loggers import METRICS, JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
@@ -49,9 +49,9 @@ def run(config: DictConfig) -> float | None:
         setup = as_it_was_cut(set_up(config), last, words=words)
         check_trainable(setup)
         check_penalties(setup)
-        if goes_on:
-            restore_record(last, folder, setup=setup, result=result, console=console)
-        on_rank_zero(save_config)(config, folder, micro_batch_tokens=setup.micro_batch_tokens)
+        keep_settings = partial(on_rank_zero(save_config), config, folder, micro_batch_tokens=setup.micro_batch_tokens)
+        if not goes_on:
+            keep_settings()
         seed_everything(setup.settings.seed, verbose=False)
         shots = drawn_shots(setup)
         rows = encode(setup)
@@ -59,7 +59,14 @@ def run(config: DictConfig) -> float | None:
         result.seed, result.model = setup.settings.seed, setup.model_section
         result.data = data_section(setup.targets, shown, mixing=setup.mixing)
 
+        epoch = steps_per_epoch(setup, rows)
+        check_interval(setup, epoch=epoch)
+        if last is not None:
+            check_goes_on(last, folder, setup=setup, epoch=epoch)
         loggers = _loggers(setup, folder)
+        if goes_on:  # nothing that it left was touched before
+            restore_record(last, folder, result=result, console=console)
+            keep_settings()
         desk = Desk(folder=folder, result=result, loggers=loggers, console=console, ending=ending, last=last)
         before = score_base(setup, rows, result=result, console=console)
 

@@ -167,6 +167,18 @@ def data_for(setup: Setup, rows: EncodedRun, *, tests: Sequence[ScoringSet], vir
     )
 
 
+def steps_per_epoch(setup: Setup, rows: EncodedRun) -> int:
+    """Returns the optimizer steps of one pass over the targets' examples."""
+    return data_for(setup, rows, tests=(), virtual_tokens=0).plan.steps_per_epoch
+
+
+def check_interval(setup: Setup, *, epoch: int) -> None:
+    """Raises ValueError where training would be validated more seldom than Lightning can, by epochs of such length."""
+    interval = setup.trainer.get("val_check_interval")
+    if setup.method.trains and isinstance(interval, int) and interval > epoch > 1:
+        raise ValueError(f"trainer.val_check_interval must be at most the {epoch} steps of an epoch, got {interval}")
+
+
 def trainer_for(
     setup: Setup,
     callbacks: Sequence[Callback],
@@ -178,9 +190,6 @@ def trainer_for(
 ) -> Trainer:
     """Returns the Trainer; a run that ends within its first epoch of `epoch` steps is still validated, at its end."""
     steps = min(epoch, setup.total_steps(epoch))
-    interval = setup.trainer.get("val_check_interval")
-    if isinstance(interval, int) and interval > epoch > 1:
-        raise ValueError(f"trainer.val_check_interval must be at most the {epoch} steps of an epoch, got {interval}")
     return build_trainer(
         {**({"val_check_interval": steps} if steps < epoch else {}), **setup.trainer},
         precision=setup.precision,

@@ -1,5 +1,6 @@
 """Checkpoints on disk: whole or not there, and what is damaged is noticed."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,33 @@ def test_a_damaged_one_is_told_of_and_the_one_before_is_taken(
     newest, (told,) = newest_whole(tmp_path)
     assert newest is not None and newest.step == 1
     assert name in told and "step-00000002" in told
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"files": []},
+        {"files": {}},
+        {"files": {"other": {}}},
+        {"step": None},
+        {"step": "2"},
+        {"facts": None},
+        {"facts": []},
+        {"facts": {}},
+        {"facts": {"seconds": "1.5"}},
+    ],
+)
+def test_a_manifest_of_another_shape_is_damaged_whatever_its_sum(tmp_path: Path, told: dict[str, object]) -> None:
+    keep(tmp_path, 1)
+    file = keep(tmp_path, 2) / "manifest.json"
+    manifest = {**json.loads(file.read_text()), **told}
+    del manifest["sha256"]
+    manifest = {name: value for name, value in manifest.items() if value is not None}
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps({**manifest, "sha256": digest}))
+    newest, (sentence,) = newest_whole(tmp_path, facts={"seconds": float})
+    assert newest is not None and newest.step == 1
+    assert sentence.startswith(f"{file} must tell ")
 
 
 def test_facts_that_were_changed_are_noticed(tmp_path: Path) -> None:

@@ -90,15 +90,17 @@ def read(folder: Path) -> Checkpoint:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         told = manifest.pop("sha256")
-        files = manifest["files"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{folder / _MANIFEST} cannot be read") from error
     if told != _digest(manifest):
         raise DamagedError(f"{folder / _MANIFEST} is not what was written")
+    step, facts, files = (manifest.get(name) for name in ("step", "facts", "files"))
+    if not (isinstance(step, int) and isinstance(facts, dict) and isinstance(files, dict) and STATE in files):
+        raise DamagedError(f"{folder / _MANIFEST} must tell a step, facts and files with {STATE}, and does not")
     for name, summed in files.items():
         if not (folder / name).is_file() or _summed(folder / name) != summed:
             raise DamagedError(f"{folder / name} is not what was written")
-    return Checkpoint(folder=folder, step=manifest["step"], facts=manifest["facts"])
+    return Checkpoint(folder=folder, step=step, facts=facts)
 
 
 def any_kept(checkpoints: Path) -> bool:
@@ -112,15 +114,29 @@ def newest_step(checkpoints: Path) -> int | None:
     return None if newest is None else int(newest.name.removeprefix("step-"))
 
 
-def newest_whole(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
-    """Returns the newest checkpoint that is whole, None where there is none, and what is wrong with newer ones."""
+def newest_whole(
+    checkpoints: Path, *, facts: Mapping[str, type] | None = None
+) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """Returns the newest checkpoint that is whole, None where there is none, and what is wrong with newer ones.
+
+    A whole one tells the `facts`, each of its type.
+    """
     damaged: list[str] = []
     for folder in _newest_first(checkpoints):
         try:
-            return read(folder), tuple(damaged)
+            checkpoint = read(folder)
+            _check_facts(checkpoint, facts or {})
+            return checkpoint, tuple(damaged)
         except DamagedError as error:
             damaged.append(str(error))
     return None, tuple(damaged)
+
+
+def _check_facts(checkpoint: Checkpoint, facts: Mapping[str, type]) -> None:
+    lacking = [name for name, kind in facts.items() if not isinstance(checkpoint.facts.get(name), kind)]
+    if lacking:
+        file = checkpoint.folder / _MANIFEST
+        raise DamagedError(f"{file} must tell of its run by {', '.join(lacking)}, and does not")
 
 
 def remove_newer(checkpoints: Path, *, than: int) -> None:

@@ -1,11 +1,16 @@
 """A run that cannot go on as it is asked to is left as it is, and goes on as it was."""
 
-from collections.abc import Sequence
+import pickle
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from ended_runs import killed
 from tiny_runs import Train, finish, read_result
+
+from forgetmenot.checkpoint import Checkpoint, Facts, read, seal
 
 SHORT = ("batch_size=4",)  # 4 steps an epoch
 
@@ -63,3 +68,57 @@ def test_what_cannot_be_validated_is_told_before_the_base_is_scored(train: Train
     refused = train("+trainer.val_check_interval=5")
     assert refused.sentence == "error: trainer.val_check_interval must be at most the 4 steps of an epoch, got 5"
     assert read_result(refused.folder)["hardware"] is None, "as it stands until a model is scored"
+
+
+def torn_tensors(state: Path) -> None:
+    torch.save({"weights": torch.zeros(2)}, state, _use_new_zipfile_serialization=False)
+
+
+def torn_pickle(state: Path) -> None:
+    """Writes torch's format around what is no pickle of a whole object."""
+    with zipfile.ZipFile(state, "w") as archive:
+        archive.writestr("state/data.pkl", b"\x80\x02}q\x00X\x03\x00\x00\x00\xff\xff\xff.")
+        archive.writestr("state/version", "3")
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda state: state.write_bytes(b"hello"), lambda state: state.write_bytes(pickle.dumps({"a": 1})),
+             torn_tensors, torn_pickle],
+    ids=["text", "a pickle", "torch's older format", "a torn pickle"],
+)  # fmt: skip
+def test_a_checkpoint_in_another_format_is_told_of_by_its_file(
+    train: Train, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], object]
+) -> None:
+    failed = killed(train, monkeypatch)
+    checkpoint = read(failed.folder / "checkpoints" / "step-00000006")
+    harm(checkpoint.state)
+    sealed_anew(checkpoint, facts=checkpoint.facts)
+    before = files_of(failed.folder)
+
+    refused = finish([f"resume={failed.folder}"], failed.place)
+
+    assert refused.code == 1
+    assert refused.sentence == (
+        f"error: resume must be a run whose checkpoints hold plain values and tensors, got {checkpoint.state} "
+        "with other objects"
+    )
+    assert files_of(failed.folder) == before
+
+
+def test_a_checkpoint_that_lacks_facts_is_left_out(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = killed(train, monkeypatch)
+    checkpoint = read(failed.folder / "checkpoints" / "step-00000006")
+    sealed_anew(checkpoint, facts={name: fact for name, fact in checkpoint.facts.items() if name != "content"})
+
+    done = finish([f"resume={failed.folder}"], failed.place)
+
+    assert done.code == 0, done.stderr
+    assert "must tell of its run by content" in " ".join(done.stdout.split())
+    assert "The run goes on after step 3." in done.stdout
+
+
+def sealed_anew(checkpoint: Checkpoint, *, facts: Facts) -> None:
+    """Sums a checkpoint whose files were changed, as who forges it would."""
+    partial = checkpoint.folder.rename(checkpoint.folder.with_name("forged"))
+    (partial / "manifest.json").unlink()
+    seal(partial, step=checkpoint.step, facts=facts)

@@ -25,6 +25,16 @@ from forgetmenot.record import on_rank_zero
 from forgetmenot.result import FILE_NAME, RunResult
 from forgetmenot.trainer import sharing_ranks
 
+_FACTS = {
+    "overrides": list, "started": str, "seconds": float, "metrics_bytes": int, "micro_batch_tokens": int,
+    "content": dict,
+}  # fmt: skip
+"""What `told_at_checkpoints` has told from the first on."""
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+)  # fmt: skip
+"""What torch.load raises for a file that torch.save did not write so, as mangled ones show."""
+
 
 def go_on(
     config: DictConfig, folder: Path, *, words: list[str], console: Console
@@ -62,7 +72,7 @@ def _is_complete(folder: Path, last: Checkpoint | None) -> bool:
 
 def _last_checkpoint(folder: Path, *, console: Console) -> Checkpoint | None:
     """Returns the newest checkpoint that is whole; tells of what is damaged."""
-    last, damaged = newest_whole(folder / CHECKPOINTS)
+    last, damaged = newest_whole(folder / CHECKPOINTS, facts=_FACTS)
     if last is not None:
         for file in rank_files(last.state):
             _check_plain(file)
@@ -77,7 +87,7 @@ def _check_plain(file: Path) -> None:
     """Raises ConfigError where a checkpoint holds more than values and tensors; nothing that it holds is run."""
     try:
         torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as error:
+    except _UNREADABLE as error:
         raise ConfigError(
             f"resume must be a run whose checkpoints hold plain values and tensors, got {file} with other objects"
         ) from error

@@ -16,6 +16,7 @@ from forgetmenot.checkpoint import (
     partial_folder,
     read,
     remove_all,
+    remove_newer,
     seal,
 )
 
@@ -128,3 +129,34 @@ def test_a_run_that_is_complete_keeps_its_best_weights_alone(tmp_path: Path) -> 
     remove_all(checkpoints)
     assert not checkpoints.exists()
     remove_all(checkpoints)
+
+
+def test_a_file_by_a_checkpoints_name_is_damaged_and_makes_room(tmp_path: Path) -> None:
+    keep(tmp_path, 1)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "step-00000007").symlink_to(elsewhere)
+    (tmp_path / "step-00000009").write_bytes(b"no folder")
+    (tmp_path / ".partial-00000010").write_bytes(b"no folder")
+
+    newest, told = newest_whole(tmp_path)
+    assert newest is not None and newest.step == 1 and len(told) == 2
+    remove_newer(tmp_path, than=1)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "step-00000001"]
+
+
+def test_a_checkpoint_takes_the_place_of_a_file_by_its_name(tmp_path: Path) -> None:
+    for name in ("step-00000000", "step-00000001", "step-00000009", ".partial-00000009"):
+        (tmp_path / name).write_bytes(b"no folder")
+    newest = read(keep(tmp_path, 9))
+    assert newest.step == 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000009"], "two are kept"
+    remove_all(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_only_plain_digits_number_a_checkpoint(tmp_path: Path) -> None:
+    for name in ("step-\u0663", "step-1x", "step-"):
+        (tmp_path / name).mkdir()
+    assert not any_kept(tmp_path)

@@ -11,6 +11,7 @@ The last two are kept: where the newer is damaged, a run goes on from the one be
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def partial_folder(checkpoints: Path, step: int) -> Path:
 
 def begin(partial: Path) -> None:
     """Makes the folder of a checkpoint that is to be written; what lay there is taken away."""
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     partial.mkdir(parents=True)
 
 
@@ -77,11 +78,11 @@ def seal(partial: Path, *, step: int, facts: Facts) -> Checkpoint:
         sync(file)
     sync(partial)
     whole = partial.with_name(f"step-{step:08}")
-    shutil.rmtree(whole, ignore_errors=True)  # of an attempt that ended between here and its next step
+    _remove(whole)  # of an attempt that ended between here and its next step
     partial.rename(whole)
     sync(whole.parent)
     for old in list(_newest_first(whole.parent))[_KEPT:]:
-        shutil.rmtree(old)
+        _remove(old)
     return Checkpoint(folder=whole, step=step, facts=facts)
 
 
@@ -143,21 +144,29 @@ def remove_newer(checkpoints: Path, *, than: int) -> None:
     """Takes away what a run that goes on from the checkpoint of a step has left since: damaged ones, and halves."""
     for folder in (*_newest_first(checkpoints), *checkpoints.glob(f"{_PARTIAL}*")):
         if folder.name > f"step-{than:08}" or folder.name.startswith(_PARTIAL):
-            shutil.rmtree(folder)
+            _remove(folder)
 
 
 def remove_all(checkpoints: Path) -> None:
     """Takes away what a run that is complete no longer needs in order to go on."""
     for folder in (*_newest_first(checkpoints), *checkpoints.glob(f"{_PARTIAL}*")):
-        shutil.rmtree(folder)
+        _remove(folder)
     if checkpoints.is_dir() and not any(checkpoints.iterdir()):
         checkpoints.rmdir()
 
 
 def _newest_first(checkpoints: Path) -> Iterator[Path]:
     """Yields what lies there by the name of a checkpoint."""
-    named = (folder for folder in checkpoints.glob("step-*") if folder.name.removeprefix("step-").isdecimal())
+    named = (path for path in checkpoints.glob("step-*") if re.fullmatch(r"step-[0-9]+", path.name))
     return iter(sorted(named, reverse=True))
+
+
+def _remove(path: Path) -> None:
+    """Takes away what lies there, if anything: a folder, or a file or link by its name, which no run leaves."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _summed(file: Path) -> dict[str, object]:

@@ -5,7 +5,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
 from forgetmenot.config.paths import conf_folder, register_resolvers
-from forgetmenot.config.words import names, parted, quoted, value_of
+from forgetmenot.config.words import names, parted, path_as_text, quoted, value_of
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,22 @@ def test_the_last_word_for_a_key_sets_its_value(words: list[str], value: str | N
 
 def test_a_setting_is_named_without_its_signs() -> None:
     assert [names(word) for word in ("++a.b=1", "~c", "d")] == ["a.b", "c", "d"]
+
+
+@pytest.mark.parametrize("path", ["2024", "2024_01", "1e5", "1.50", "007", "-3", "runs/2024"])
+@pytest.mark.parametrize("key", ["resume", "model.path", "++model.path"])
+def test_a_path_is_text_whatever_number_it_looks_like(key: str, path: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = hydra_compose("train", overrides=[path_as_text(f"{key}={path}")])
+    assert (config.resume if key == "resume" else config.model.path) == path
+
+
+@pytest.mark.parametrize("word", ["seed=2024", "resume=null", "model.path=1,2", "~resume", "-m", "data.path=a"])
+def test_what_is_no_number_or_no_path_is_left_as_it_is(word: str) -> None:
+    assert path_as_text(word) == word
+
+
+def test_a_run_that_is_resumed_is_found_from_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/her")
+    assert path_as_text("resume=~/runs/a") == "resume=/home/her/runs/a"

@@ -23,7 +23,7 @@ from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence,
 from forgetmenot.config.harmless import guard_hydra
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
-from forgetmenot.config.words import parted
+from forgetmenot.config.words import parted, path_as_text
 from forgetmenot.signals import exit_code, is_first_rank
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run_app(
     guard_hydra()
     end_with_parent()
     command_line = sys.argv
-    arguments = [word for word in arguments if word not in _NONE_CHOSEN]
+    arguments = [path_as_text(word) for word in arguments if word not in _NONE_CHOSEN]
     options, settings = parted(arguments)
     sys.argv = [command_line[0], *options, *settings]
     with sweeping(config_name, arguments) as sweep:

@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 def is_run_folder(path: str) -> bool:
     """Tells whether a run began in the folder `path`."""
-    return any((Path(path) / name).is_file() for name in _OF_A_RUN)
+    return any((Path(str(path)) / name).is_file() for name in _OF_A_RUN)  # a file may name 2024, a number
 
 
 def choices(group: str) -> list[str]:
@@ -48,7 +48,7 @@ def register_resolvers() -> None:
         "asset": (lambda name: str(_PACKAGE / "assets" / name), False),
         "folder_name": (_folder_name, False),
         "last_part": (lambda path: Path(str(path)).name, False),
-        "resumed_run": (lambda path: path if path is not None and is_run_folder(path) else None, False),
+        "resumed_run": (lambda path: str(path) if path is not None and is_run_folder(path) else None, False),
         "or_else": (lambda value, other: other if value is None else value, True),
         "short_id": (lambda _: uuid.uuid4().hex[:6], True),  # cached: one id a run, however often it is resolved
         "wandb_offline": (_wandb_offline, True),

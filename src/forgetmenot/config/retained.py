@@ -38,7 +38,7 @@ def retain_targets_of_base(config: DictConfig) -> DictConfig:
     present = [(data.name, data.path) for data in (*targets_of(config.data), *config.data.retained)]
     path = config.model.path
     if is_run(path):  # the run that is made of it may be looked at from another folder
-        result.model.path = path = str(Path(path).expanduser().resolve())
+        result.model.path = path = str(Path(str(path)).expanduser().resolve())
     while is_run(path):
         run = read_source(path, {}, key="model.path").config
         path = run.model.path

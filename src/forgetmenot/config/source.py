@@ -24,7 +24,7 @@ class Source:
 
 def is_run(path: str) -> bool:
     """Tells whether a run has ended in the folder `path`, well or not."""
-    return (Path(path).expanduser() / FILE_NAME).is_file()
+    return (Path(str(path)).expanduser() / FILE_NAME).is_file()  # a file may name 2024, a number
 
 
 def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", chat: bool | None = None) -> Source:

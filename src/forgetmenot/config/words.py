@@ -1,5 +1,6 @@
 """The words of a command line: options before settings, texts that Hydra takes as they are."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,24 @@ _LONG_OPTIONS = (
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
 )  # fmt: skip
 """Hydra's, which argparse also takes by any beginning that names one alone."""
+
+
+_PATHS = (
+    "resume", "run", "to", "model.path", "data.path", "regularizer.kl.reference", "hydra.run.dir", "hydra.sweep.dir",
+)  # fmt: skip
+"""Keys whose values name a folder or a file."""
+
+
+def path_as_text(word: str) -> str:
+    """Returns a word that sets a path so that Hydra takes 2024 as text, and ~ in `resume` as the home folder.
+
+    Other paths have ~ written out where they are read. Any other word is returned unchanged.
+    """
+    key, _, path = word.partition("=")
+    if names(word) == "resume" and path.startswith("~/"):
+        return f"{key}={Path(path).expanduser()}"
+    like_a_number = re.fullmatch(r"[-+]?[0-9][-+.\w]*", path)
+    return quoted(word, key=key) if names(word) in _PATHS and like_a_number else word
 
 
 def quoted(word: str, *, key: str) -> str:

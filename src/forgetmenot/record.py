@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -70,8 +71,23 @@ def _recorded(folder: Path, result: RunResult, *, goes_on: bool) -> Iterator[Non
         raise
     finally:
         result.seconds = (result.seconds or 0.0) + time.perf_counter() - started
-        if result.method is not None or not goes_on:
-            on_rank_zero(result.write)(folder)
+        on_rank_zero(_write)(result, folder, goes_on=goes_on)
+
+
+def record_interrupted(folder: Path, result: RunResult, *, since: float, goes_on: bool = False) -> None:
+    """Writes what `recording` would, for a main thread that can no more, where the run has not ended by itself.
+
+    `since` is when it began, by time.perf_counter.
+    """
+    if result.status == "interrupted":
+        print(f"what is known lies in {folder}", file=sys.stderr)
+        spent = (result.seconds or 0.0) + time.perf_counter() - since
+        _write(replace(result, seconds=spent), folder, goes_on=goes_on)
+
+
+def _write(result: RunResult, folder: Path, *, goes_on: bool) -> None:
+    if result.method is not None or not goes_on:
+        result.write(folder)
 
 
 def _ended_before_it_began(folder: Path) -> bool:

@@ -63,6 +63,14 @@ def exit_code(error: KeyboardInterrupt) -> int:
     return 128 + int(number)
 
 
+def signal_asked_by(code: int) -> int | None:
+    """Returns which signal has asked a process to end that ended so, by itself or by the signal; None where none did.
+
+    `code` is Popen's: below 0 where a signal ended it, as one that comes before Python answers signals.
+    """
+    return next((number for number in _ASKING if code in (128 + number, -number)), None)
+
+
 def is_first_rank() -> bool:
     """Tells whether this process is the first rank or the only one: it tells of what asks all of them to end."""
     names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "SLURM_PROCID")

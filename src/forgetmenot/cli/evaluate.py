@@ -3,6 +3,8 @@
 forgetmenot evaluate run=outputs/runs/DATE/RUN data=party num_shots=3
 """
 
+import time
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -29,7 +31,7 @@ from forgetmenot.config.source import chat_of, read_source
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.lost_ranks import lost_ranks_told
 from forgetmenot.outcome import data_section, evaluation_cost, record_drift, record_scores
-from forgetmenot.record import on_rank_zero, recording, write_predictions
+from forgetmenot.record import on_rank_zero, record_interrupted, recording, write_predictions
 from forgetmenot.report.table import print_evaluation
 from forgetmenot.result import RunResult
 from forgetmenot.scoring import Scoring
@@ -47,7 +49,9 @@ def run(config: DictConfig) -> None:
     quiet_libraries()
 
     result = RunResult(name=folder.name, overrides=list(hydra.overrides.task))
-    with recording(folder, result), lost_ranks_told(lambda: "the same command begins anew"):
+    interrupted = partial(record_interrupted, folder, result, since=time.perf_counter())
+    begun_anew = lost_ranks_told(lambda: "the same command begins anew", interrupted=interrupted)
+    with recording(folder, result), begun_anew:
         setup, learned = _setup(config)
         on_rank_zero(save_evaluation_config)(config, folder)
         seed_everything(setup.settings.seed, verbose=False)

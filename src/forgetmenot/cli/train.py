@@ -3,6 +3,7 @@
 python train.py method=lora data=sentiment
 """
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from forgetmenot.config.save import save_config
 from forgetmenot.loggers import METRICS, JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
 from forgetmenot.lost_ranks import lost_ranks_told, resuming
 from forgetmenot.outcome import data_section, metrics, record_drift, record_scores
-from forgetmenot.record import on_rank_zero, recording, write_predictions
+from forgetmenot.record import on_rank_zero, record_interrupted, recording, write_predictions
 from forgetmenot.report.table import print_result
 from forgetmenot.result import RunResult
 from forgetmenot.signals import ending_on_signals
@@ -43,7 +44,12 @@ def run(config: DictConfig) -> float | None:
     words, goes_on = list(hydra.overrides.task), config.get("resume") is not None
     result = RunResult(name=folder.name, overrides=words)
     way_on = partial(resuming, folder / CHECKPOINTS)
-    with ending_on_signals() as ending, recording(folder, result, goes_on=goes_on), lost_ranks_told(way_on):
+    interrupted = partial(record_interrupted, folder, result, since=time.perf_counter(), goes_on=goes_on)
+    with (
+        ending_on_signals() as ending,
+        recording(folder, result, goes_on=goes_on),
+        lost_ranks_told(way_on, interrupted=interrupted, heard=lambda: ending.signal is not None),
+    ):
         config, last = go_on(config, folder, words=words, console=console)
         config = retain_targets_of_base(expand_retained(config))
         setup = as_it_was_cut(set_up(config), last, words=words)

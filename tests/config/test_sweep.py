@@ -77,7 +77,7 @@ def test_every_member_is_a_command_with_its_own_settings_and_a_folder_of_its_own
     assert folder.name == "1_lora_sentiment"
 
 
-@pytest.mark.parametrize("option", ["-m", "--multirun", "--multi"])
+@pytest.mark.parametrize("option", ["-m", "--multirun", "--multi", "-mm"])
 def test_a_member_is_no_sweep_however_the_sweep_was_asked_for(option: str) -> None:
     run_app(_in_this_process, config_name="train", arguments=["logger=none", option, "hydra.sweep.dir=all"])
     words = json.loads(Path("all/0_lora_sentiment/argv.json").read_text())

@@ -1,5 +1,6 @@
 """What makes a command line a sweep, wherever it is said, is checked before Hydra writes anything."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from forgetmenot.config.words import config_dirs
     ("words", "is_one"),
     [
         (["-m", "seed=1"], True),
+        (["-mm", "seed=1"], True),
         (["hydra.mode=MULTIRUN"], True),
         (["sweep=rank"], True),
         (["method=lora", "experiment=forgetting"], True),
@@ -62,6 +64,15 @@ def test_two_ready_sweeps_in_one_are_told_to_be_two_commands(tmp_path: Path) -> 
     assert (done.code, done.sentence) == (
         1, "error: sweep must be one at a time, got rank,kl; give each a command of its own",
     )  # fmt: skip
+
+
+def test_a_member_starts_no_sweep_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORGETMENOT_PARENT", str(os.getppid()))
+    done = finish(["-m", "seed=1,2"], tmp_path)
+    assert (done.code, done.sentence) == (
+        1, "error: a run that a sweep or a sequence has started must be one run, got a sweep",
+    )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -31,6 +31,10 @@ def test_an_option_by_its_beginning_is_the_option() -> None:
     assert parted(words) == (options, ["seed=1"])
 
 
+def test_options_in_one_word_are_the_options() -> None:
+    assert parted(["seed=1", "-mm", "-mr", "-cd", "-mm"]) == (["-m", "-m", "-m", "-r", "-cd", "-mm"], ["seed=1"])
+
+
 @pytest.mark.parametrize(
     ("words", "value"),
     [

@@ -50,12 +50,12 @@ def run_app(
     os.environ.setdefault("WANDB_SILENT", "true")  # what people should read of it we print
     register_resolvers()
     guard_hydra()
-    end_with_parent()
+    within = end_with_parent()
     command_line = sys.argv
     arguments = [path_as_text(word) for word in arguments if word not in _NONE_CHOSEN]
     options, settings = parted(arguments)
     sys.argv = [command_line[0], *options, *settings]
-    with sweeping(config_name, arguments) as sweep:
+    with sweeping(config_name, arguments, within=within) as sweep:
         try:
             with stopping(sweep.stop) as restore:
                 task = Task(story=story, sweep=sweep, command_line=command_line, before_story=restore)

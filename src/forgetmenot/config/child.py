@@ -65,10 +65,15 @@ def run_child(
     return code
 
 
-def end_with_parent() -> None:
-    """Has this process, where `run_child` started it, end as by SIGTERM once the one that did is gone."""
-    if (parent := os.environ.pop(_PARENT, None)) is not None:
+def end_with_parent() -> bool:
+    """Has this process, where `run_child` started it, end as by SIGTERM once the one that did is gone.
+
+    Returns whether it did.
+    """
+    parent = os.environ.pop(_PARENT, None)
+    if parent is not None:
         once_gone(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return parent is not None
 
 
 def once_gone(parent: int, end: Callable[[], None]) -> None:

@@ -44,7 +44,10 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A sweep of `command`, started by the process `pid` with these options and this environment."""
+    """A sweep of `command`, started by the process `pid` with these options and this environment.
+
+    `within` tells that the process is itself a member of one, or a stage of a sequence.
+    """
 
     command: str
     options: tuple[str, ...]
@@ -52,9 +55,15 @@ class Sweep:
     notes: Path
     pid: int
     program: tuple[str, ...]
+    within: bool = False
 
     def check(self) -> None:
-        """Raises ConfigError where its command leaves no record of how members ended, or each rank would start it."""
+        """Raises ConfigError where its command leaves no record of how members ended, or each rank would start it.
+
+        And each member, where it is one of another sweep: sweeps within sweeps without end.
+        """
+        if self.within:
+            raise ConfigError("a run that a sweep or a sequence has started must be one run, got a sweep")
         if self.command not in _RUNS:
             raise ConfigError(f"{self.command} must be asked for one at a time, got a sweep")
         if _TORCHRUN in os.environ and os.environ.get("WORLD_SIZE") != "1":
@@ -118,7 +127,7 @@ class Sweep:
 
 
 @contextmanager
-def sweeping(command: str, arguments: Sequence[str]) -> Iterator[Sweep]:
+def sweeping(command: str, arguments: Sequence[str], *, within: bool) -> Iterator[Sweep]:
     """Yields the sweep that `command` becomes where its settings ask for one."""
     options, _ = parted(arguments)
     sweep = Sweep(
@@ -128,6 +137,7 @@ def sweeping(command: str, arguments: Sequence[str]) -> Iterator[Sweep]:
         notes=Path(tempfile.gettempdir()) / f"forgetmenot_sweep_{uuid.uuid4().hex}",
         pid=os.getpid(),
         program=PROGRAM,
+        within=within,
     )
     try:
         yield sweep

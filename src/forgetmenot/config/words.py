@@ -53,9 +53,9 @@ def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     settings: list[str] = []
     takes_next = False
     for given in arguments:
-        word = given if takes_next else _written_out(given)
-        (options if takes_next or word.startswith("-") else settings).append(word)
-        takes_next = word in _WITH_VALUE
+        for word in [given] if takes_next else _written_out(given):
+            (options if takes_next or word.startswith("-") else settings).append(word)
+            takes_next = word in _WITH_VALUE
     return options, settings
 
 
@@ -66,11 +66,13 @@ def config_dirs(options: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in (*with_sign, *apart)]
 
 
-def _written_out(word: str) -> str:
-    """Returns `--multirun` for `--multi`, and any word that is no beginning of one long option unchanged."""
+def _written_out(word: str) -> list[str]:
+    """Returns `--multirun` for `--multi`, `-m -m` for `-mm`, and any word that is neither unchanged."""
+    if re.fullmatch(r"-[hmr]{2,}", word):  # Hydra's options of one letter that take no value
+        return [f"-{letter}" for letter in word[1:]]
     name, equals, value = word.partition("=")
     meant = [option for option in _LONG_OPTIONS if option.startswith(name)]
-    return f"{meant[0]}{equals}{value}" if name.startswith("--") and len(meant) == 1 else word
+    return [f"{meant[0]}{equals}{value}" if name.startswith("--") and len(meant) == 1 else word]
 
 
 def value_of(key: str, arguments: Sequence[str]) -> str | None:

@@ -101,6 +101,32 @@ def test_a_resumed_sweep_that_all_members_would_be_others_of_is_refused_before_a
         check_resumed(["-m", *words, f"resume={asked}"])
 
 
+SUBDIR = "hydra.sweep.subdir=z${hydra.job.num}"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "sentence"),
+    [
+        ([], [SUBDIR], "must be left out, as in the sweep that is resumed, got z${hydra.job.num}"),
+        ([SUBDIR], [], "must be z${hydra.job.num}, as in the sweep that is resumed, got nothing"),
+        ([SUBDIR], ['hydra.sweep.subdir="z${hydra.job.num}"'], None),
+        ([SUBDIR, "hydra.verbose=true"], [SUBDIR, "hydra/launcher=joblib"], None),
+    ],
+)
+def test_members_of_a_resumed_sweep_have_the_folders_that_they_had(
+    asked: Path, then: list[str], now: list[str], sentence: str | None
+) -> None:
+    task = ["method=lora", "method.lr=${optimizer.eps}"]
+    (asked / "multirun.yaml").write_text(OmegaConf.to_yaml({"hydra": {"overrides": {"task": task, "hydra": then}}}))
+    words = ["-m", *task, *now, f"resume={asked}"]
+    if sentence is None:
+        check_resumed(words)
+        return
+    with pytest.raises(ConfigError) as refused:
+        check_resumed(words)
+    assert str(refused.value) == f"hydra.sweep.subdir {sentence}"
+
+
 @pytest.mark.parametrize(
     "more", [[], ["trainer=ddp", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "logger=none"]]
 )

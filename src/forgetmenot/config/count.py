@@ -11,9 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.words import names
 
 ASKED = "multirun.yaml"
 """Where Hydra's own sweeper keeps what it was asked for, before it starts members."""
+
+SUBDIR = "hydra.sweep.subdir"
+"""The setting that names the folders of members."""
 
 
 def check_swept(settings: Sequence[str]) -> None:
@@ -33,13 +37,20 @@ def check_swept(settings: Sequence[str]) -> None:
 
 
 def words_asked(sweep: Path) -> list[str] | None:
-    """Returns the words that the sweep in that folder was asked for with; None where no whole record of them is."""
+    """Returns the words that the sweep in that folder was asked for with; None where no whole record of them is.
+
+    Of Hydra's own settings it is the one that names members' folders.
+    """
     try:
         asked = OmegaConf.load(sweep / ASKED)
     except (OSError, ValueError, YAMLError):  # a process that is killed leaves half of it
         return None
-    words = OmegaConf.select(asked, "hydra.overrides.task") if isinstance(asked, DictConfig) else None
-    return None if words is None else [str(word) for word in words]
+    words = OmegaConf.select(asked, "hydra.overrides") if isinstance(asked, DictConfig) else None
+    if words is None:
+        return None
+    told = OmegaConf.to_container(words)  # as they were written, with ${...}
+    assert isinstance(told, dict)
+    return [*map(str, told["task"]), *(word for word in told.get("hydra", []) if names(word) == SUBDIR)]
 
 
 def members_at_a_time(hydra: HydraConf, *, sweep: Path) -> int | None:

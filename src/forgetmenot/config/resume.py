@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from forgetmenot.config.count import SUBDIR
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.words import names
@@ -82,12 +83,17 @@ def check_same_words(asked: Sequence[str], settings: Sequence[str]) -> None:
 def _one_valued(words: Sequence[str]) -> dict[str, str | None]:
     """Returns what words set by key, where it has to be as it was; None for what members differ by."""
     parsed = OverridesParser.create().parse_overrides(list(words))
-    kept = [word for word in parsed if re.split(r"[./@]", word.get_key_element().lstrip("+~"))[0] not in _MAY_DIFFER]
+    kept = [word for word in parsed if names(word.get_key_element()) == SUBDIR or not _may_differ(word)]
     return {word.get_key_element(): None if word.is_sweep_override() else _text(word) for word in kept}
 
 
+def _may_differ(word: Override) -> bool:
+    return re.split(r"[./@]", names(word.get_key_element()))[0] in _MAY_DIFFER
+
+
 def _text(word: Override) -> str:
-    return str(word.get_value_element_as_str())
+    value = word.value()  # of a text what it says, whether it was quoted or not
+    return value if isinstance(value, str) else str(word.get_value_element_as_str())
 
 
 def check_member(config: DictConfig, folder: Path, *, number: int, place: Path) -> None:

@@ -47,6 +47,10 @@ def test_words_that_nobody_kept_tell_nothing(tmp_path: Path) -> None:
             "hydra.run.dir=all",
             "hydra.run.dir must be left out of a sweep, got all; hydra.sweep.dir=FOLDER holds its runs",
         ),
+        (
+            "hydra.sweep.subdir=same",
+            "hydra.sweep.subdir must hold ${hydra.job.num}, so that each member has a folder of its own, got same",
+        ),
         ("sweep=rank,l2_sp", "sweep must be one at a time, got sweep=rank,l2_sp; give each a command of its own"),
     ],
 )
@@ -57,4 +61,5 @@ def test_words_that_no_sweep_can_be_made_of_are_refused(word: str, sentence: str
 
 
 def test_words_of_one_sweep_are_taken() -> None:
+    check_swept(["hydra.sweep.subdir=z${hydra.job.num}", "hydra.sweep.subdir='${hydra:job.num}_$'"])
     check_swept(["sweep=rank", "seed=1,2", "method=glob(l*)", "~schedule", "method.rank=range(2,4)"])

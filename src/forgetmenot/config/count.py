@@ -1,5 +1,6 @@
 """How many members a sweep has, and its launcher gets at a time: neither tells them, the words of the sweep do."""
 
+import re
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -23,7 +24,7 @@ SUBDIR = "hydra.sweep.subdir"
 def check_swept(settings: Sequence[str]) -> None:
     """Raises ConfigError for a word of which there would be no members, one folder for all, and two sweeps in one."""
     for word in OverridesParser.create().parse_overrides(list(settings)):
-        key = word.get_key_element()
+        key = names(word.get_key_element())
         if word.is_sweep_override() and _values(word) == 0:
             raise ConfigError(f"{key} must have a value to run with, got none in {word.input_line}")
         if key == "hydra.launcher.n_jobs" and word.value() == 0:
@@ -31,6 +32,10 @@ def check_swept(settings: Sequence[str]) -> None:
         if key == "hydra.run.dir":
             raise ConfigError(
                 f"{key} must be left out of a sweep, got {word.value()}; hydra.sweep.dir=FOLDER holds its runs"
+            )
+        if key == SUBDIR and not re.search(r"\$\{hydra[.:]job\.num\}", str(word.value())):
+            raise ConfigError(
+                f"{key} must hold ${{hydra.job.num}}, so that each member has a folder of its own, got {word.value()}"
             )
         if key == "sweep" and word.is_sweep_override():
             raise ConfigError(f"sweep must be one at a time, got {word.input_line}; give each a command of its own")

@@ -52,6 +52,7 @@ def test_words_that_nobody_kept_tell_nothing(tmp_path: Path) -> None:
             "hydra.sweep.subdir must hold ${hydra.job.num}, so that each member has a folder of its own, got same",
         ),
         ("sweep=rank,l2_sp", "sweep must be one at a time, got sweep=rank,l2_sp; give each a command of its own"),
+        ("sweep=[rank,kl]", "sweep must be one at a time, got sweep=[rank,kl]; give each a command of its own"),
     ],
 )
 def test_words_that_no_sweep_can_be_made_of_are_refused(word: str, sentence: str) -> None:

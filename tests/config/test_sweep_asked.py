@@ -59,11 +59,21 @@ def test_a_ready_sweep_without_members_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_ready_sweeps_in_one_are_told_to_be_two_commands(tmp_path: Path) -> None:
-    done = finish(["sweep=rank,kl"], tmp_path)
+@pytest.mark.parametrize(
+    ("words", "got"),
+    [
+        (["sweep=rank,kl"], "rank,kl"),
+        (["sweep=[rank,kl]"], "sweep=[rank,kl]"),
+        (["-m", "sweep=[rank,kl]"], "sweep=[rank,kl]"),
+        (["experiment=[forgetting,forgetting_by_rate]", "sweep=[rank]"], "sweep=[rank]"),
+    ],
+)
+def test_two_ready_sweeps_in_one_are_told_to_be_two_commands(tmp_path: Path, words: list[str], got: str) -> None:
+    done = finish(words, tmp_path)
     assert (done.code, done.sentence) == (
-        1, "error: sweep must be one at a time, got rank,kl; give each a command of its own",
+        1, f"error: sweep must be one at a time, got {got}; give each a command of its own",
     )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_member_starts_no_sweep_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

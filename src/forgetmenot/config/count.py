@@ -37,7 +37,7 @@ def check_swept(settings: Sequence[str]) -> None:
             raise ConfigError(
                 f"{key} must hold ${{hydra.job.num}}, so that each member has a folder of its own, got {word.value()}"
             )
-        if key == "sweep" and word.is_sweep_override():
+        if key == "sweep" and (word.is_sweep_override() or isinstance(word.value(), list)):
             raise ConfigError(f"sweep must be one at a time, got {word.input_line}; give each a command of its own")
 
 

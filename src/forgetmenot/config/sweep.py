@@ -5,6 +5,7 @@ Hydra's launchers hand nothing back, and joblib's have processes of their own; s
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -157,9 +158,10 @@ def asks_for_sweep(arguments: Sequence[str]) -> bool:
 def _presets(options: Sequence[str], settings: Sequence[str]) -> Iterator[Path]:
     """Yields the files that the words of a ready sweep or an experiment choose."""
     for group in ("experiment", "sweep"):
-        name = value_of(group, settings)
-        files = [folder / group / f"{name}.yaml" for folder in (*config_dirs(options), conf_folder())]
-        yield from (file for file in files if name is not None and file.is_file())
+        text = value_of(group, settings) or ""
+        chosen = re.findall(r"[^\[\], ]+", text) if text.startswith("[") else [text]  # a list has several
+        folders = [folder / group for folder in (*config_dirs(options), conf_folder())]
+        yield from (file for folder in folders for name in chosen if (file := folder / f"{name}.yaml").is_file())
 
 
 def _is_sweep(preset: Path) -> bool:

@@ -52,6 +52,7 @@ def test_words_that_nobody_kept_tell_nothing(tmp_path: Path) -> None:
             "hydra.sweep.subdir must hold ${hydra.job.num}, so that each member has a folder of its own, got same",
         ),
         ("sweep=rank,l2_sp", "sweep must be one at a time, got sweep=rank,l2_sp; give each a command of its own"),
+        ("hydra.mode=RUN", "hydra.mode must be left out with -m, got RUN; without -m it is one run"),
         ("sweep=[rank,kl]", "sweep must be one at a time, got sweep=[rank,kl]; give each a command of its own"),
     ],
 )
@@ -63,4 +64,5 @@ def test_words_that_no_sweep_can_be_made_of_are_refused(word: str, sentence: str
 
 def test_words_of_one_sweep_are_taken() -> None:
     check_swept(["hydra.sweep.subdir=z${hydra.job.num}", "hydra.sweep.subdir='${hydra:job.num}_$'"])
+    check_swept(["hydra.mode=MULTIRUN", "hydra.mode=null"])
     check_swept(["sweep=rank", "seed=1,2", "method=glob(l*)", "~schedule", "method.rank=range(2,4)"])

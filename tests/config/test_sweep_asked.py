@@ -59,6 +59,15 @@ def test_a_ready_sweep_without_members_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [["hydra.mode=RUN", "-m"], ["--multi", "seed=1,2", "hydra.mode=RUN"]])
+def test_one_run_that_is_asked_for_as_a_sweep_is_told_to_choose(tmp_path: Path, words: list[str]) -> None:
+    done = finish(words, tmp_path)
+    assert (done.code, done.sentence) == (
+        1, "error: hydra.mode must be left out with -m, got RUN; without -m it is one run",
+    )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "got"),
     [

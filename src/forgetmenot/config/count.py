@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -22,7 +23,7 @@ SUBDIR = "hydra.sweep.subdir"
 
 
 def check_swept(settings: Sequence[str]) -> None:
-    """Raises ConfigError for a word of which there would be no members, one folder for all, and two sweeps in one."""
+    """Raises ConfigError for a word of which there would be no members, one folder for all, one run, and two sweeps."""
     for word in OverridesParser.create().parse_overrides(list(settings)):
         key = names(word.get_key_element())
         if word.is_sweep_override() and _values(word) == 0:
@@ -33,6 +34,8 @@ def check_swept(settings: Sequence[str]) -> None:
             raise ConfigError(
                 f"{key} must be left out of a sweep, got {word.value()}; hydra.sweep.dir=FOLDER holds its runs"
             )
+        if key == "hydra.mode" and word.value() == RunMode.RUN.name:
+            raise ConfigError(f"{key} must be left out with -m, got RUN; without -m it is one run")
         if key == SUBDIR and not re.search(r"\$\{hydra[.:]job\.num\}", str(word.value())):
             raise ConfigError(
                 f"{key} must hold ${{hydra.job.num}}, so that each member has a folder of its own, got {word.value()}"

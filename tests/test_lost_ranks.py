@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forgetmenot.lost_ranks import lost_ranks_told
+from forgetmenot.lost_ranks import lost_ranks_told, resuming
 from forgetmenot.result import RunResult
 from forgetmenot.signals import signal_asked_by
 
@@ -62,6 +62,11 @@ def test_a_run_that_has_failed_by_itself_is_not_recorded_as_interrupted(tmp_path
 def test_a_rank_that_is_lost_before_they_met_is_told_of(tmp_path: Path, code: int, how: str) -> None:
     done = waited(tmp_path, code)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, f"error: rank 1 was ended by {how}; begins anew\n")
+
+
+def test_the_setting_that_goes_on_with_a_run_is_as_it_is_given(tmp_path: Path) -> None:
+    told = resuming(tmp_path, setting="'resume=\"a b=c\"'")
+    assert told == "'resume=\"a b=c\"' begins anew, since no checkpoint was kept"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

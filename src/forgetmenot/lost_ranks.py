@@ -59,11 +59,11 @@ def lost_ranks_told(
         left.set()
 
 
-def resuming(checkpoints: Path) -> str:
-    """Returns how a run goes on that keeps its state in `checkpoints`."""
+def resuming(checkpoints: Path, *, setting: str) -> str:
+    """Returns how a run goes on, with that setting, that keeps its state in `checkpoints`."""
     step = newest_step(checkpoints)
     where = "begins anew, since no checkpoint was kept" if step is None else f"goes on from step {step}"
-    return f"resume={checkpoints.parent} {where}"
+    return f"{setting} {where}"
 
 
 def _children() -> list[subprocess.Popen[bytes]]:

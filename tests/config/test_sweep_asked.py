@@ -94,6 +94,11 @@ def test_a_member_starts_no_sweep_of_its_own(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_setting_that_goes_on_with_a_sweep_can_be_pasted(tmp_path: Path) -> None:
+    done = finish(["-m", "method.rank=0", "logger=none", 'hydra.sweep.dir="a b=c"'], tmp_path)
+    assert done.stdout.splitlines()[-1].endswith("""the same command with 'resume="a b=c"' runs the others""")
+
+
 @pytest.fixture
 def asked(tmp_path: Path) -> Path:
     """The folder of a sweep that was asked for with four words."""

@@ -1,11 +1,13 @@
 """The words of a command line."""
 
+import shlex
+
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
 from forgetmenot.config.paths import conf_folder, register_resolvers
-from forgetmenot.config.words import names, parted, path_as_text, quoted, value_of
+from forgetmenot.config.words import names, parted, pasted, path_as_text, quoted, value_of
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,24 @@ def test_a_quoted_text_arrives_as_it_is(text: str) -> None:
         config = hydra_compose("ask", overrides=["run=a", quoted(f"prompt={text}", key="prompt")])
     assert config.prompt == text
     assert quoted("run=a b", key="prompt") == "run=a b"
+
+
+@pytest.mark.parametrize(
+    ("folder", "setting"),
+    [
+        ("outputs/sweeps/2026-11-27/10-00-00_ab12", "resume=outputs/sweeps/2026-11-27/10-00-00_ab12"),
+        ("a b=c", """'resume="a b=c"'"""),
+        ("läufe (1)", """'resume="läufe (1)"'"""),
+        ("it's", """'resume="it'"'"'s"'"""),
+    ],
+)
+def test_a_setting_to_paste_is_quoted_for_shell_and_hydra_where_it_has_to_be(folder: str, setting: str) -> None:
+    assert pasted("resume", folder) == setting
+    (word,) = shlex.split(setting)
+    assert value_of("resume", [word]) == folder
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        assert hydra_compose("train", overrides=[word]).resume == folder
 
 
 def test_options_stand_before_settings_with_their_values() -> None:

@@ -25,6 +25,7 @@ from forgetmenot.cli.trainable import check_trainable
 from forgetmenot.cli.wiring import answers_of, check_interval, encode, score_base, steps_per_epoch
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
+from forgetmenot.config.words import pasted
 from forgetmenot.loggers import METRICS, JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
 from forgetmenot.lost_ranks import lost_ranks_told, resuming
 from forgetmenot.outcome import data_section, metrics, record_drift, record_scores
@@ -43,7 +44,7 @@ def run(config: DictConfig) -> float | None:
 
     words, goes_on = list(hydra.overrides.task), config.get("resume") is not None
     result = RunResult(name=folder.name, overrides=words)
-    way_on = partial(resuming, folder / CHECKPOINTS)
+    way_on = partial(resuming, folder / CHECKPOINTS, setting=pasted("resume", str(folder)))
     interrupted = partial(record_interrupted, folder, result, since=time.perf_counter(), goes_on=goes_on)
     with (
         ending_on_signals() as ending,

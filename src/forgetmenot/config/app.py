@@ -23,7 +23,7 @@ from forgetmenot.config.errors import HYDRA_ERRORS, ConfigError, hydra_sentence,
 from forgetmenot.config.harmless import guard_hydra
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
-from forgetmenot.config.words import parted, path_as_text
+from forgetmenot.config.words import parted, pasted, path_as_text
 from forgetmenot.signals import exit_code, is_first_rank
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _end(sweep: Sweep, after_sweep: Callable[[Path], None]) -> int:
     if len(complete) == len(ended) and not sweep.stopped:
         return 0
     if not sweep.refused:
-        way_on = f"; the same command with resume={folder} runs the others" if sweep.can_go_on else ""
+        way_on = f"; the same command with {pasted('resume', str(folder))} runs the others" if sweep.can_go_on else ""
         print(f"{len(complete)} of the members {'is' if len(complete) == 1 else 'are'} complete{way_on}")
     return sweep.code or 1
 

@@ -1,6 +1,7 @@
 """The words of a command line: options before settings, texts that Hydra takes as they are."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +46,12 @@ def quoted(word: str, *, key: str) -> str:
         return word
     as_it_is = text.replace("${", "\\${")  # else an interpolation
     return f"{key}={QuotedString(text=as_it_is, quote=Quote.double).with_quotes()}"
+
+
+def pasted(key: str, text: str) -> str:
+    """Returns `key=TEXT` to be pasted into a shell, quoted where that or Hydra would take it for something else."""
+    word = f"{key}={text}"
+    return word if re.fullmatch(r"[A-Za-z0-9_./-]+", text) else shlex.quote(quoted(word, key=key))
 
 
 def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

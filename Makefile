@@ -52,6 +52,7 @@ bench-gpu: bench-env ## the same on a GPU, at larger shapes, with Liger's kernel
 	.venv-bench/bin/python -m benchmarks.train_speed $(BENCH)
 
 test-gpu: install ## runs the tests that need a GPU
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "error: make test-gpu must have a CUDA device, got none that torch finds; no test ran")'
 	$(BIN)/python -m pytest -m gpu
 
 ONLY ?=

@@ -37,7 +37,7 @@ def numbers(folder: Path) -> dict[str, object]:
 def test_a_member_comes_to_what_the_run_alone_does_and_holds_no_memory_of_others(
     tmp_path: Path, tiny_arguments: list[str]
 ) -> None:
-    done = run("-m", *tiny_arguments, "max_steps=2", "method.rank=4,0,2", "hydra.sweep.dir=all", place=tmp_path)
+    done = run("-m", *tiny_arguments, "max_steps=2", "method.rank=2,0,4", "hydra.sweep.dir=all", place=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: method.rank must be at least 1, got 0\n"
     assert "best by val.accuracy (highest): lora method.rank=" in done.stdout
@@ -46,11 +46,11 @@ def test_a_member_comes_to_what_the_run_alone_does_and_holds_no_memory_of_others
     first, failed, last = sorted((tmp_path / "all").glob("*_*"))
     assert [read_result(folder)["status"] for folder in (first, failed, last)] == ["complete", "failed", "complete"]
 
-    alone = run(*tiny_arguments, "max_steps=2", "method.rank=2", "hydra.run.dir=alone", place=tmp_path)
+    alone = run(*tiny_arguments, "max_steps=2", "method.rank=4", "hydra.run.dir=alone", place=tmp_path)
     assert alone.returncode == 0, alone.stderr
     assert numbers(last) == numbers(tmp_path / "alone")
     peaks = [read_result(folder)["cost"]["peak_memory_bytes"] for folder in (first, last)]  # type: ignore[index]
-    assert peaks[1] <= 1.05 * peaks[0], "a later member starts anew"
+    assert peaks[1] <= 1.02 * peaks[0], "a later member starts anew, and its adapter adds a few kilobytes"
 
 
 @pytest.mark.parametrize("program", [MODULE, SHIM], ids=["console", "shim"])

@@ -50,7 +50,7 @@ def test_a_member_comes_to_what_the_run_alone_does_and_holds_no_memory_of_others
     assert alone.returncode == 0, alone.stderr
     assert numbers(last) == numbers(tmp_path / "alone")
     peaks = [read_result(folder)["cost"]["peak_memory_bytes"] for folder in (first, last)]  # type: ignore[index]
-    assert peaks[1] <= 1.02 * peaks[0], "a later member starts anew, and its adapter adds a few kilobytes"
+    assert peaks[1] <= 1.05 * peaks[0], "a later member starts anew, and its adapter adds a few kilobytes"
 
 
 @pytest.mark.parametrize("program", [MODULE, SHIM], ids=["console", "shim"])

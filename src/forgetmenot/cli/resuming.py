@@ -102,11 +102,13 @@ def as_it_was_cut(setup: Setup, last: Checkpoint | None, *, words: Sequence[str]
     return replace(setup, micro_batch_tokens=tokens)
 
 
-def check_goes_on(last: Checkpoint, folder: Path, *, setup: Setup, epoch: int) -> None:
-    """Raises ConfigError where the run in `folder`, of `epoch` steps an epoch, cannot go on from the checkpoint.
+def check_goes_on(last: Checkpoint | None, folder: Path, *, setup: Setup, epoch: int) -> None:
+    """Raises ConfigError where the run in `folder`, of `epoch` steps an epoch, cannot go on from a checkpoint.
 
     So it is where models, data or the record are not what they were, or the run is to end before the checkpoint.
     """
+    if last is None:
+        return
     check_content(last.facts["content"], setup)
     _check_shares(last, setup)
     _check_record(last, folder / METRICS)

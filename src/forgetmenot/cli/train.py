@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from forgetmenot.checkpoint import CHECKPOINTS, remove_all
-from forgetmenot.cli.desk import Desk
+from forgetmenot.cli.desk import Adapted, Desk
 from forgetmenot.cli.fitting import fit
 from forgetmenot.cli.objective import objective_section
 from forgetmenot.cli.penalties import check_penalties
@@ -22,10 +22,11 @@ from forgetmenot.cli.prompting import drawn_shots, encode_shown, prompt
 from forgetmenot.cli.resuming import as_it_was_cut, check_goes_on, go_on, restore_record
 from forgetmenot.cli.setup import Setup, set_up
 from forgetmenot.cli.trainable import check_trainable
-from forgetmenot.cli.wiring import answers_of, check_interval, encode, score_base, steps_per_epoch
+from forgetmenot.cli.wiring import BaseScores, answers_of, check_interval, encode, score_base, steps_per_epoch
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
 from forgetmenot.config.save import save_config
 from forgetmenot.config.words import pasted
+from forgetmenot.data.examples import EncodedRun
 from forgetmenot.loggers import METRICS, JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
 from forgetmenot.lost_ranks import lost_ranks_told, resuming
 from forgetmenot.outcome import data_section, metrics, record_drift, record_scores
@@ -68,8 +69,7 @@ def run(config: DictConfig) -> float | None:
 
         epoch = steps_per_epoch(setup, rows)
         check_interval(setup, epoch=epoch)
-        if last is not None:
-            check_goes_on(last, folder, setup=setup, epoch=epoch)
+        check_goes_on(last, folder, setup=setup, epoch=epoch)
         loggers = _loggers(setup, folder)
         if goes_on:  # nothing that it left was touched before
             restore_record(last, folder, result=result, console=console)
@@ -82,11 +82,9 @@ def run(config: DictConfig) -> float | None:
         else:
             adapted = prompt(setup, shown, before=before, shots=shots, desk=desk)
 
-        after = adapted.scores
-        record_scores(result, rows.tests, before=before.tasks, after=after.tasks, unchanged=after.unchanged)
+        _record(result, rows, before=before, adapted=adapted)
         result.objective = objective_section(setup, result=result, validation=adapted.validation)
-        record_drift(result, rows.tests, after=after.tasks, weights=after.distance)
-        said = {"before": answers_of(before.tasks), "after": answers_of(after.tasks)}
+        said = {"before": answers_of(before.tasks), "after": answers_of(adapted.scores.tasks)}
         on_rank_zero(write_predictions)(folder, rows.tests, **said)
         on_rank_zero(log_outcome)(desk.loggers, metrics(result), step=adapted.steps, tests=rows.tests, **said)
         sync_line = close_wandb(desk.loggers)
@@ -98,6 +96,13 @@ def run(config: DictConfig) -> float | None:
             f"W&B kept the run offline; to upload it: {sync_line}", soft_wrap=True, markup=False
         )
     return result.objective["value"]
+
+
+def _record(result: RunResult, rows: EncodedRun, *, before: BaseScores, adapted: Adapted) -> None:
+    """Puts into `result` what the run came to: scores, gain, forgetting and drift."""
+    after = adapted.scores
+    record_scores(result, rows.tests, before=before.tasks, after=after.tasks, unchanged=after.unchanged)
+    record_drift(result, rows.tests, after=after.tasks, weights=after.distance)
 
 
 def _loggers(setup: Setup, folder: Path) -> list[Logger]:

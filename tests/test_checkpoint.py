@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,14 @@ def test_a_manifest_of_another_shape_is_damaged_whatever_its_sum(tmp_path: Path,
     newest, (sentence,) = newest_whole(tmp_path, facts={"seconds": float})
     assert newest is not None and newest.step == 1
     assert sentence.startswith(f"{file} must tell ")
+
+
+def test_a_checkpoint_under_another_ones_name_is_left_out(tmp_path: Path) -> None:
+    folder = keep(tmp_path, 6)
+    shutil.copytree(folder, tmp_path / "step-00000009")
+    newest, (told,) = newest_whole(tmp_path)
+    assert newest is not None and newest.folder == folder
+    assert told.endswith("step-00000009 must hold the checkpoint that it is named by, and has that of step 6")
 
 
 def test_facts_that_were_changed_are_noticed(tmp_path: Path) -> None:

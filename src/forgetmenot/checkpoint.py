@@ -98,6 +98,8 @@ def read(folder: Path) -> Checkpoint:
     step, facts, files = (manifest.get(name) for name in ("step", "facts", "files"))
     if not (isinstance(step, int) and isinstance(facts, dict) and isinstance(files, dict) and STATE in files):
         raise DamagedError(f"{folder / _MANIFEST} must tell a step, facts and files with {STATE}, and does not")
+    if folder.name != f"step-{step:08}":
+        raise DamagedError(f"{folder} must hold the checkpoint that it is named by, and has that of step {step}")
     for name, summed in files.items():
         if not (folder / name).is_file() or _summed(folder / name) != summed:
             raise DamagedError(f"{folder / name} is not what was written")

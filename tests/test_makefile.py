@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parents[1]
 def test_tests_on_a_gpu_say_that_none_ran_where_there_is_no_gpu() -> None:
     own = f"BIN={Path(sys.executable).parent}"
     done = subprocess.run(
-        ["make", "--old-file=install", "--old-file=.venv/installed", "test-gpu", own],
+        ["make", "--no-print-directory", "--old-file=install", "--old-file=.venv/installed", "test-gpu", own],
         cwd=TOP, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0

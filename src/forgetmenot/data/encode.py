@@ -164,7 +164,7 @@ class Encoder:
     @property
     def _opening(self) -> list[int]:
         """What stands before a prompt: BOS, or what a chat template begins with."""
-        return self._plain_frame[0] if self.chat is None else list(self.chat.opening)
+        return self._bos if self.chat is None else list(self.chat.opening)
 
     @property
     def _closing(self) -> list[int]:
@@ -187,7 +187,7 @@ class Encoder:
 
     @property
     def _bos(self) -> list[int]:
-        return _known(self.tokenizer.bos_token_id)
+        return self._plain_frame[0]
 
     @property
     def _eos(self) -> int:

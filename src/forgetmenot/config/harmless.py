@@ -44,9 +44,7 @@ def guard_hydra() -> None:
 def check_hydra(hydra: DictConfig) -> None:
     """Raises ConfigError where Hydra would build, import or set more than sweeps and logs need."""
     for key, instead in (("callbacks", "Lightning's are set by us"), ("job.env_set", "the shell sets variables")):
-        value = OmegaConf.to_container(hydra, resolve=False)
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = OmegaConf.select(hydra, key)
         if value:
             raise ConfigError(f"hydra.{key} must be empty, since {instead}, got {value}")
     for key in ("sweeper", "launcher"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from forgetmenot.config.child import end_with_parent
 from forgetmenot.result import RunResult
+from forgetmenot.signals import answer
 
 TOLD = ("LOCAL_RANK", "MASTER_PORT", "WANDB_RUN_GROUP", "WANDB_RUN_ID", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
@@ -20,6 +21,7 @@ TOLD = ("LOCAL_RANK", "MASTER_PORT", "WANDB_RUN_GROUP", "WANDB_RUN_ID", "OMP_NUM
 def main() -> None:
     """Notes that it was started, and ends as it is told."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    answer()
     end_with_parent()
     words = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
     folder, seed = Path(words["hydra.run.dir"].strip('"')), words.get("seed", "0")

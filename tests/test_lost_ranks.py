@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
+from forgetmenot import lost_ranks
 from forgetmenot.lost_ranks import lost_ranks_told, resuming
 from forgetmenot.result import RunResult
 from forgetmenot.signals import signal_asked_by
@@ -77,6 +79,19 @@ def test_a_rank_was_asked_to_end_by_a_signal_whether_it_answered_it_or_not(numbe
 @pytest.mark.parametrize("code", [0, 1, -signal.SIGKILL, -signal.SIGSEGV, 128 + signal.SIGKILL])
 def test_any_other_end_was_not_asked_for(code: int) -> None:
     assert signal_asked_by(code) is None
+
+
+def test_ranks_are_started_to_answer_signals_once_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[set[int]] = []
+    noting = lambda self: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))  # noqa: E731
+    monkeypatch.setattr(lost_ranks, "_START_RANKS", noting)
+    monkeypatch.setattr(_SubprocessScriptLauncher, "_call_children_scripts", noting)
+    launcher = _SubprocessScriptLauncher.__new__(_SubprocessScriptLauncher)
+    with lost_ranks_told(lambda: "", interrupted=lambda: None):
+        launcher._call_children_scripts()
+    launcher._call_children_scripts()
+    during, after = masks
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1} <= during and not after
 
 
 def test_an_error_of_ones_own_stays_what_it_is() -> None:

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from forgetmenot.signals import ending_on_signals, exit_code, is_first_rank
+from forgetmenot.signals import ending_on_signals, exit_code, held_back, is_first_rank
 
 ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
@@ -72,6 +74,26 @@ def test_what_the_process_was_started_to_ignore_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_a_process_that_is_asked_to_end_before_it_can_answers_once_it_can(number: signal.Signals) -> None:
+    asked = """
+import os, sys
+os.kill(os.getpid(), int(sys.argv[1]))
+print("held back", flush=True)
+from forgetmenot.signals import answer, ending_on_signals, exit_code
+try:
+    with ending_on_signals():
+        answer()
+        print("never")
+except KeyboardInterrupt as error:
+    sys.exit(exit_code(error))
+"""
+    with held_back():
+        process = subprocess.Popen([sys.executable, "-c", asked, str(int(number))], stdout=subprocess.PIPE, text=True)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint(ASKING)
+    assert (process.communicate(timeout=60)[0], process.returncode) == ("held back\n", 128 + number)
 
 
 @pytest.fixture(autouse=True)

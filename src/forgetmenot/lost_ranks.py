@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from forgetmenot.checkpoint import newest_step
-from forgetmenot.signals import signal_asked_by
+from forgetmenot.signals import held_back, signal_asked_by
 
 _PATIENCE = 30.0  # seconds that a process has to end by itself, once it can know that a rank is gone
 _NOTICED = 2.0  # seconds until a process that broke a connection counts as ended, and one that is asked has heard it
 _TERMINATE_ALL = _ChildProcessObserver._terminate_all
+_START_RANKS = _SubprocessScriptLauncher._call_children_scripts
 _BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 
 
@@ -36,11 +38,12 @@ def lost_ranks_told(
 
     Where a rank was asked to end it is KeyboardInterrupt. A process that cannot raise it, since it waits outside of
     Python for ranks that will never come, is ended after `interrupted` has recorded it; one that has `heard` of the
-    signal has its time to save.
+    signal has its time to save. The ranks that start within the block answer once they can.
     """
     left = threading.Event()
     terminate = _after_a_while(way_on, interrupted=interrupted, heard=heard, left=left)
     _ChildProcessObserver._terminate_all = terminate  # type: ignore[assignment]  # a method for ours
+    _SubprocessScriptLauncher._call_children_scripts = held_back()(_START_RANKS)  # type: ignore[method-assign]
     try:
         yield
     except RuntimeError as error:  # torch's, of whatever backend
@@ -56,6 +59,7 @@ def lost_ranks_told(
     else:
         _ChildProcessObserver._terminate_all = _TERMINATE_ALL  # type: ignore[method-assign]  # Lightning's own again
     finally:
+        _SubprocessScriptLauncher._call_children_scripts = _START_RANKS  # type: ignore[method-assign]
         left.set()
 
 

@@ -57,6 +57,24 @@ def ending_on_signals() -> Iterator[Ending]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Lets a process that the block starts be asked to end from its first moment on, and `answer` once it can.
+
+    Python that is asked while it starts, or imports, tells where it was and ends as after an error.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def answer() -> None:
+    """Lets the signals come that this process was started with `held_back`, those of before at once."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
+
+
 def exit_code(error: KeyboardInterrupt) -> int:
     """Returns 128 and the signal's number, as shells tell of it; Ctrl-C's is 130."""
     number = error.args[0] if error.args and isinstance(error.args[0], int) else signal.SIGINT

@@ -1,6 +1,7 @@
 """A command under Hydra: a sentence and an exit code for a mistake, 130 for Ctrl-C, a traceback for our bugs."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def _raising(error: BaseException) -> Story:
 
 
 def _run(story: Story, *arguments: str) -> None:
-    run_app(story, config_name="train", arguments=["logger=none", *arguments])
+    run_app(lambda: story, config_name="train", arguments=["logger=none", *arguments])
 
 
 @pytest.mark.parametrize("error", [ValueError("rank must be\n  1"), OSError("rank must be 1")])
@@ -50,6 +51,24 @@ def test_a_config_that_is_no_yaml_is_told_of_by_its_file_and_line(capsys: pytest
     assert exit_.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "own/mine.yaml must be YAML, got line 3, where " in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_command_that_is_asked_to_end_while_it_imports_is_interrupted(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        pytest.skip("this process was started to ignore the signal")
+
+    def asked() -> Story:
+        os.kill(os.getpid(), number)
+        return _raising(AssertionError())
+
+    with pytest.raises(SystemExit) as exit_:
+        run_app(asked, config_name="train", arguments=["logger=none"])
+    assert (exit_.value.code, capsys.readouterr().err) == (128 + number, "interrupted\n")
+    assert signal.getsignal(number) is before
 
 
 def test_ctrl_c_is_told_in_a_sentence_and_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +104,7 @@ def test_the_command_line_is_what_it_was_in_the_story_and_after_it(monkeypatch: 
         seen.append(list(sys.argv))
         return None
 
-    run_app(story, config_name="train", arguments=["logger=none", "seed=1"])
+    run_app(lambda: story, config_name="train", arguments=["logger=none", "seed=1"])
     assert seen == [argv] and sys.argv == argv, "Lightning starts its other ranks with it"
 
 

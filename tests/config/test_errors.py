@@ -94,7 +94,7 @@ def test_several_values_in_a_single_run_are_told_of_sweeps(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(SystemExit) as exit_:
-        run_app(lambda config: None, config_name="train", arguments=[word])
+        run_app(lambda: lambda config: None, config_name="train", arguments=[word])
     assert (exit_.value.code, capsys.readouterr().err) == (1, f"error: {sentence}\n")
 
 

@@ -15,12 +15,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig
 from tiny_runs import logging_kept
 
 import forgetmenot.config.slurm
 import forgetmenot.config.sweep
-from forgetmenot.config.app import run_app
+from forgetmenot.config.app import Story, run_app
 from forgetmenot.result import RunResult
 
 STUB = Path(__file__).resolve().parents[1] / "stub_member.py"
@@ -44,7 +43,7 @@ def sweep(*words: str, code: int = 0, **actions: str) -> list[Path]:
     Path("actions.json").write_text(json.dumps({name.removeprefix("seed_"): what for name, what in actions.items()}))
     ended = 0
     try:
-        run_app(_in_this_process, config_name="train", arguments=[*WORDS, *words], after_sweep=_table)
+        run_app(_load, config_name="train", arguments=[*WORDS, *words], after_sweep=_table)
     except SystemExit as exit_:
         assert isinstance(exit_.code, int)
         ended = exit_.code
@@ -52,7 +51,7 @@ def sweep(*words: str, code: int = 0, **actions: str) -> list[Path]:
     return sorted(Path("all").glob("*_*"))
 
 
-def _in_this_process(config: DictConfig) -> float | None:
+def _load() -> Story:
     raise AssertionError("a member is a job of its own")
 
 
@@ -228,7 +227,7 @@ def test_one_run_is_not_started_on_the_machine_that_sweeps_are_started_from(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        run_app(_in_this_process, config_name="train", arguments=[*WORDS[1:4], "hydra.run.dir=one"])
+        run_app(_load, config_name="train", arguments=[*WORDS[1:4], "hydra.run.dir=one"])
     assert capfd.readouterr().err.startswith("error: hydra/launcher must be basic for one run, got slurm; -m makes it")
 
 
@@ -254,8 +253,8 @@ def test_ranks_that_have_a_task_each_are_submitted(cluster: Path) -> None:
 
 
 def test_members_of_evaluate_which_cannot_go_on_are_not_queued_again(cluster: Path) -> None:
-    words = [*WORDS[:3], "hydra.sweep.dir=all", "run=mine", "num_shots=0,1"]
-    run_app(_in_this_process, config_name="evaluate", arguments=[word for word in words if "logger" not in word])
+    words = [*(word for word in WORDS[:3] if "logger" not in word), "hydra.sweep.dir=all", "run=mine", "num_shots=0,1"]
+    run_app(_load, config_name="evaluate", arguments=words)
     (asked,) = calls(cluster, of="sbatch")
     assert "--no-requeue" in asked and statuses(sorted(Path("all").glob("*_*"))) == ["complete"] * 2
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
 from tiny_runs import logging_kept
 
 import forgetmenot.config.sweep
-from forgetmenot.config.app import run_app
+from forgetmenot.config.app import Story, run_app
 from forgetmenot.folder_lock import only_writer
 from forgetmenot.report.runs import find_runs
 from forgetmenot.result import RunResult, Status
@@ -36,7 +35,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     GlobalHydra.instance().clear()
 
 
-def _in_this_process(config: DictConfig) -> float | None:
+def _load() -> Story:
     raise AssertionError("a member is a process of its own")
 
 
@@ -44,7 +43,7 @@ def sweep(*words: str, code: int = 0, **actions: str) -> list[Path]:
     """Runs a sweep whose members end as `actions` say by their seeds; returns the folders of all members."""
     Path("actions.json").write_text(json.dumps({name.removeprefix("seed_"): what for name, what in actions.items()}))
     try:
-        run_app(_in_this_process, config_name="train", arguments=["-m", "logger=none", *words])
+        run_app(_load, config_name="train", arguments=["-m", "logger=none", *words])
         ended = 0
     except SystemExit as exit_:
         assert isinstance(exit_.code, int)
@@ -79,14 +78,14 @@ def test_every_member_is_a_command_with_its_own_settings_and_a_folder_of_its_own
 
 @pytest.mark.parametrize("option", ["-m", "--multirun", "--multi", "-mm"])
 def test_a_member_is_no_sweep_however_the_sweep_was_asked_for(option: str) -> None:
-    run_app(_in_this_process, config_name="train", arguments=["logger=none", option, "hydra.sweep.dir=all"])
+    run_app(_load, config_name="train", arguments=["logger=none", option, "hydra.sweep.dir=all"])
     words = json.loads(Path("all/0_lora_sentiment/argv.json").read_text())
     assert words[:2] == ["train", "logger=none"]
 
 
 @pytest.mark.slow
 def test_an_experiment_that_is_a_sweep_starts_its_members_too(tmp_path: Path) -> None:
-    run_app(_in_this_process, config_name="train", arguments=["experiment=forgetting_by_rate", "method=full"])
+    run_app(_load, config_name="train", arguments=["experiment=forgetting_by_rate", "method=full"])
     words = json.loads((next(tmp_path.glob("outputs/sweeps/*/*/3_*")) / "argv.json").read_text())
     assert {"experiment=forgetting_by_rate", "method=full", "model.lr_scale=14", "hydra.mode=RUN"} <= set(words)
 
@@ -107,7 +106,7 @@ def test_a_member_that_fails_or_is_killed_is_recorded_and_stops_nothing(capsys: 
 def test_a_sweep_of_evaluations_is_not_told_of_resuming_which_they_lack(capsys: pytest.CaptureFixture[str]) -> None:
     Path("actions.json").write_text('{"1": "die"}')
     with pytest.raises(SystemExit):
-        run_app(_in_this_process, config_name="evaluate", arguments=["-m", "run=mine", "seed=1"])
+        run_app(_load, config_name="evaluate", arguments=["-m", "run=mine", "seed=1"])
     assert capsys.readouterr().out.splitlines()[-1] == "0 of the members are complete"
 
 
@@ -179,7 +178,7 @@ def test_a_rank_of_torchrun_starts_no_sweep(
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as exit_:
-        run_app(_in_this_process, config_name="train", arguments=["logger=none", "seed=1", asking])
+        run_app(_load, config_name="train", arguments=["logger=none", "seed=1", asking])
     assert exit_.value.code == 1 and started() == []
     assert capsys.readouterr().err == (
         "error: a sweep must be started without torchrun, which starts it once a rank, got one with it; "
@@ -217,7 +216,7 @@ def test_a_command_that_leaves_no_record_is_no_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], asking: str
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        run_app(_in_this_process, config_name="ask", arguments=["run=a,b", "prompt=hello", asking])
+        run_app(_load, config_name="ask", arguments=["run=a,b", "prompt=hello", asking])
     assert exit_.value.code == 1
     assert capsys.readouterr().err == "error: ask must be asked for one at a time, got a sweep\n"
     assert list(tmp_path.iterdir()) == [], "a question leaves nothing behind"
@@ -280,7 +279,7 @@ def test_what_cannot_be_resumed_is_told_in_a_sentence(
     (tmp_path / "sweep" / "0_lora").mkdir(parents=True)
     (tmp_path / "sweep" / "0_lora" / "run.log").touch()
     with pytest.raises(SystemExit) as exit_:
-        run_app(_in_this_process, config_name="train", arguments=["logger=none", *words])
+        run_app(_load, config_name="train", arguments=["logger=none", *words])
     assert exit_.value.code == 1
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
     assert not Path("nowhere").exists()

@@ -45,7 +45,7 @@ def run_command(command: str, *, arguments: list[str]) -> None:
     for key in RAW_TEXT.get(command, ()):
         arguments = [quoted(word, key=key) for word in arguments]
     run_app(
-        lambda config: importlib.import_module(f"forgetmenot.cli.{command}").run(config),
+        lambda: importlib.import_module(f"forgetmenot.cli.{command}").run,
         config_name=command,
         arguments=arguments,
         after_sweep=_compare,

@@ -24,12 +24,14 @@ from forgetmenot.config.harmless import guard_hydra
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
 from forgetmenot.config.words import parted, pasted, path_as_text
-from forgetmenot.signals import exit_code, is_first_rank
+from forgetmenot.signals import answer, exit_code, is_first_rank
 
 if TYPE_CHECKING:
     from forgetmenot.config.member import Member
 
 Story = Callable[[DictConfig], float | None]
+Load = Callable[[], Story]
+"""Imports a story: seconds, in which a signal still ends the command as one that has computed nothing."""
 
 USER_ERRORS = (*HYDRA_ERRORS, ValueError, OSError)
 """What a user's input can raise; anything else is a bug of ours and keeps its traceback."""
@@ -40,9 +42,9 @@ _NONE_CHOSEN = ("experiment=null", "sweep=null")
 
 
 def run_app(
-    story: Story, *, config_name: str, arguments: list[str], after_sweep: Callable[[Path], None] = lambda folder: None
+    load: Load, *, config_name: str, arguments: list[str], after_sweep: Callable[[Path], None] = lambda folder: None
 ) -> None:
-    """Runs `story` with the config that `arguments` compose, or each one of a sweep as a command and `after_sweep`.
+    """Runs a story with the config that `arguments` compose, or each one of a sweep as a command and `after_sweep`.
 
     A user's error ends with one sentence and exit code 1, Ctrl-C with 130; a failed member does not stop a sweep.
     """
@@ -58,7 +60,7 @@ def run_app(
     with sweeping(config_name, arguments, within=within) as sweep:
         try:
             with stopping(sweep.stop) as restore:
-                task = Task(story=story, sweep=sweep, command_line=command_line, before_story=restore)
+                task = Task(load=load, sweep=sweep, command_line=command_line, before_story=restore)
                 if asks_for_sweep(arguments):
                     sweep.check()  # before Hydra writes anything
                     check_swept(settings)
@@ -84,10 +86,10 @@ def run_app(
 class Task:
     """What Hydra calls with a config: the story itself, or a command for it where that is a member of a sweep."""
 
-    story: Story
+    load: Load
     sweep: Sweep
     command_line: list[str]
-    before_story: Callable[[], None]
+    before_story: Callable[[], None] = lambda: None
     busy: AbstractContextManager[object] = field(default_factory=nullcontext)
     failures: int = 0
 
@@ -103,8 +105,10 @@ class Task:
             refuse_sweep(config)
             if HydraConfig.get().runtime.choices.get("hydra/launcher") == "slurm":
                 raise ConfigError(_SLURM_ALONE)
+            story = self.load()
+            answer()
             self.before_story()
-            return self.story(config)
+            return story(config)
         except USER_ERRORS as error:
             self.failures += 1
             _tell(error)
@@ -131,7 +135,7 @@ def _in_another_process(sweep: Sweep, command_line: list[str]) -> Task:
     guard_hydra()
     signal.signal(signal.SIGINT, lambda *_: None)  # the process that started the sweep says when to end
     _end_with(sweep.pid)
-    return Task(story=_no_story, sweep=sweep, command_line=command_line, before_story=lambda: None, busy=_busy())
+    return Task(load=_no_story, sweep=sweep, command_line=command_line, busy=_busy())
 
 
 @cache
@@ -151,7 +155,7 @@ def _end_with(parent: int) -> None:
     once_gone(parent, end)
 
 
-def _no_story(config: DictConfig) -> float | None:
+def _no_story() -> Story:
     raise AssertionError("a launcher's processes start members alone")
 
 

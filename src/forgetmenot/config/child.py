@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from forgetmenot.signals import held_back
+
 PROGRAM = (sys.executable, "-m", "forgetmenot.cli.main")
 
 _OF_RANKS = frozenset(
@@ -50,10 +52,11 @@ def run_child(
     """
     with ExitStack() as stack:
         stream = None if output is None else stack.enter_context(output.open("ab"))
-        child = subprocess.Popen(
-            command, cwd=place, env={**environment, _PARENT: str(os.getpid())}, process_group=0,
-            stdin=subprocess.DEVNULL, stdout=stream, stderr=None if stream is None else subprocess.STDOUT,
-        )  # fmt: skip
+        with held_back():
+            child = subprocess.Popen(
+                command, cwd=place, env={**environment, _PARENT: str(os.getpid())}, process_group=0,
+                stdin=subprocess.DEVNULL, stdout=stream, stderr=None if stream is None else subprocess.STDOUT,
+            )  # fmt: skip
         try:
             code = _wait(child, stopped)
         except BaseException:

@@ -67,6 +67,18 @@ def test_an_empty_folder_is_taken_and_one_with_a_file_is_refused(tmp_path: Path)
             check_free(tmp_path / taken)
 
 
+@pytest.mark.parametrize("to", ["/proc/model", "/proc/deeper/model", "notes.txt/model"])
+def test_a_place_where_nothing_can_be_written_is_refused_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=rf"^to must lie where a folder can be made, got {to}: \w"):
+        check_free(Path(to))
+    check_free(Path("new/deeper/model"))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_a_base_in_bf16_is_merged_in_fp32_so_that_small_changes_are_kept(tmp_path: Path) -> None:
     write_model(tmp_path / "base", tiny("llama").to(torch.bfloat16), tokenizer=word_tokenizer())
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)

@@ -1,5 +1,6 @@
 """A finished run as a plain Hugging Face folder: what was learned becomes part of the base's own weights."""
 
+import tempfile
 from pathlib import Path
 
 import torch
@@ -33,9 +34,14 @@ def merged(model: Model, *, method: Method, learned: Path, seed: int) -> PreTrai
 
 
 def check_free(folder: Path) -> None:
-    """Raises ValueError where there is something already, which is never written over."""
+    """Raises ValueError where nothing can be written, or there is something already, which is never written over."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"to must be a new or an empty folder, got {folder} with something in it")
+    place = next(parent for parent in folder.absolute().parents if parent.exists())
+    try:
+        Path(tempfile.mkdtemp(dir=place)).rmdir()  # permissions alone do not tell
+    except OSError as error:
+        raise ValueError(f"to must lie where a folder can be made, got {folder}: {error.strerror}") from error
 
 
 def frame_prompts(tokenizer: PreTrainedTokenizerBase, *, is_encoder_decoder: bool) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from tiny_runs import logging_kept
 
+from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.harmless import check_hydra
 
@@ -44,6 +46,15 @@ def test_what_hydra_would_build_or_import_is_refused_before_it_does(tmp_path: Pa
     assert done.returncode == 1
     assert done.stderr.startswith("error: hydra.") and " must be " in done.stderr and done.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
+
+
+@pytest.mark.parametrize("key", ["job_logging", "hydra_logging"])
+@pytest.mark.parametrize("chosen", ["disabled", "none"])
+def test_no_log_at_all_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str], key: str, chosen: str) -> None:
+    with pytest.raises(SystemExit), logging_kept():
+        run_app(lambda: lambda config: None, config_name="train", arguments=["logger=none", f"hydra/{key}={chosen}"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: hydra.{key}.handlers.") and line.endswith(f"got none; hydra/{key}=default has it")
 
 
 @pytest.mark.parametrize("sampler", ["os.system", "optuna.samplers.os.system", "optuna.samplers"])

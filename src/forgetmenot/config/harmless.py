@@ -60,6 +60,10 @@ def check_hydra(hydra: DictConfig) -> None:
                     f"{place} must be a handler or formatter of logging itself, for the terminal or the run's folder, "
                     f"got {value}"
                 )
+        for name, handler in (hydra[key].get("handlers") or {}).items():
+            if "class" not in (handler or {}):  # as of hydra/job_logging=disabled, since every run has its run.log
+                place = f"hydra.{key}.handlers.{name}"
+                raise ConfigError(f"{place} must have a class, got none; hydra/{key}=default has it")
 
 
 def _is_plain_log(name: str, value: object) -> bool:

@@ -67,6 +67,16 @@ def test_an_empty_folder_is_taken_and_one_with_a_file_is_refused(tmp_path: Path)
             check_free(tmp_path / taken)
 
 
+@pytest.mark.parametrize("taken", ["used", "used/notes.txt"])
+def test_a_folder_that_another_process_filled_meanwhile_stays_as_it_is(tmp_path: Path, taken: str) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("of another")
+    with pytest.raises(OSError, match=r"Directory not empty|Not a directory"):
+        write_model(tmp_path / taken, tiny("llama"), tokenizer=word_tokenizer())
+    (left,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert left.read_text() == "of another"
+
+
 @pytest.mark.parametrize("to", ["/proc/model", "/proc/deeper/model", "notes.txt/model"])
 def test_a_place_where_nothing_can_be_written_is_refused_and_left_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str

@@ -56,8 +56,10 @@ def frame_prompts(tokenizer: PreTrainedTokenizerBase, *, is_encoder_decoder: boo
 
 
 def write_model(folder: Path, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes safetensors, config, generation config and tokenizer into `folder`, all of it or nothing."""
-    check_free(folder)
+    """Writes safetensors, config, generation config and tokenizer into `folder`, all of it or nothing.
+
+    Raises OSError where it cannot be written, as where another process has filled it meanwhile.
+    """
     with whole_folder(folder) as beside:
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)

@@ -11,7 +11,7 @@ SOURCE = TOP / "src" / "forgetmenot"
 
 FLOORS = {
     "result": 0, "folder_lock": 0, "forgetting": 0, "scores": 0, "rouge": 0, "answers": 0, "cache_room": 0,
-    "checkpoint": 0, "signals": 0, "durable": 0,
+    "checkpoint": 0, "signals": 0, "durable": 0, "streams": 0,
     "config.settings": 0,
     "data": 1,
     "model": 2, "metric": 2,

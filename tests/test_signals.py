@@ -1,5 +1,6 @@
 """Signals that ask a run to end: at once, or after a step where it is training."""
 
+import io
 import os
 import signal
 import subprocess
@@ -30,6 +31,23 @@ def test_a_run_that_waits_for_its_step_is_ended_by_the_second_signal(capsys: pyt
         os.kill(os.getpid(), signal.SIGINT)
     assert exit_code(raised.value) == 130
     assert capsys.readouterr().err == "saving after this step, then ending; once more ends at once\n"
+
+
+def test_a_signal_amid_a_write_to_the_terminal_is_obeyed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Signalled(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            if ending.signal is None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return len(data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(Signalled()), line_buffering=True))
+    with ending_on_signals() as ending:
+        ending.waits = True
+        print("a warning", file=sys.stderr)
+    assert ending.signal == signal.SIGTERM
 
 
 def test_one_of_several_ranks_tells_that_all_save(

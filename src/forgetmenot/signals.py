@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -41,7 +41,8 @@ class Ending:
         if not self.waits or again:
             raise KeyboardInterrupt(number)
         if is_first_rank():
-            print("saving after this step, then ending; once more ends at once", file=sys.stderr, flush=True)
+            with suppress(RuntimeError):  # a signal that comes amid a write to the same stream is only obeyed
+                print("saving after this step, then ending; once more ends at once", file=sys.stderr, flush=True)
 
 
 @contextmanager

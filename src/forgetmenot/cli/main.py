@@ -9,6 +9,7 @@ from pathlib import Path
 from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import did_you_mean
 from forgetmenot.config.words import quoted
+from forgetmenot.streams import outliving_readers
 
 COMMANDS = {
     "train": "adapt a model; see what it gains, what it costs and what it forgets",
@@ -39,6 +40,7 @@ def main() -> None:
         run_command(command, arguments=sys.argv[2:])
 
 
+@outliving_readers()
 def run_command(command: str, *, arguments: list[str]) -> None:
     """Runs one command with its KEY=VALUE arguments; cli/<command>.py holds its story."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of what is optional when peft imports it
@@ -58,6 +60,7 @@ def _compare(sweep: Path) -> None:
     _run_plain("compare", arguments=[str(sweep), *page])
 
 
+@outliving_readers()
 def _run_plain(command: str, *, arguments: list[str]) -> None:
     """Runs a command with a plain command line; what a user got wrong ends with one sentence."""
     try:

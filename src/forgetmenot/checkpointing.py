@@ -110,7 +110,6 @@ class Checkpointing(Callback):
         trainer.should_stop = bool(own["stops_early"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.ending.listen()
         self.ending.waits = True
         self._saved_at_second = time.monotonic()
 

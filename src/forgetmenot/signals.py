@@ -21,22 +21,13 @@ class StoppedError(Exception):
 
 @dataclass(kw_only=True)
 class Ending:
-    """Which signal has asked the run to end, and whether it `waits` for the end of a step first.
-
-    A process that was started to ignore a signal, as a shell's in the background ignores Ctrl-C, goes on doing so.
-    """
+    """Which signal has asked the run to end, and whether it `waits` for the end of a step first."""
 
     signal: int | None = None
-    ignored: frozenset[int] = frozenset()
     waits: bool = False
 
-    def listen(self) -> None:
-        """Answers the signals from now on; Lightning puts handlers of its own in their place for each entry point."""
-        for number in _ASKING:
-            if number not in self.ignored:
-                signal.signal(number, self._answer)
-
-    def _answer(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Answers a signal: raises KeyboardInterrupt with it, unless the run is to save first."""
         again, self.signal = self.signal is not None, number
         if not self.waits or again:
             raise KeyboardInterrupt(number)
@@ -47,10 +38,15 @@ class Ending:
 
 @contextmanager
 def ending_on_signals() -> Iterator[Ending]:
-    """Lets the signals that ask a run to end raise KeyboardInterrupt with their number, while the block runs."""
+    """Lets the signals that ask a run to end raise KeyboardInterrupt with their number, while the block runs.
+
+    A process that was started to ignore one, as a shell's in the background ignores Ctrl-C, goes on doing so.
+    """
     before = {number: signal.getsignal(number) for number in _ASKING}
-    ending = Ending(ignored=frozenset(number for number in _ASKING if before[number] is signal.SIG_IGN))
-    ending.listen()
+    ending = Ending()
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, ending.handle)
     try:
         yield ending
     finally:

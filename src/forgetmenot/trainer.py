@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
 import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -110,8 +109,9 @@ def build_trainer(
 ) -> Trainer:
     """Returns the Trainer; batches are planned and progress is ours, so Lightning's own of both are off."""
     make: Callable[..., Trainer] = Trainer  # the user's arguments: config/build.py checks names, Lightning values
-    return make(
-        **{"num_sanity_val_steps": 0, **values, **_sharding(values), **_plugins()},
+    trainer = make(
+        **{"num_sanity_val_steps": 0, **values, **_sharding(values)},
+        plugins=[StreamedFile()],
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=max_epochs if max_epochs is not None else -1,
         max_steps=max_steps if max_steps is not None else -1,
@@ -122,12 +122,17 @@ def build_trainer(
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
+    _leave_signals_alone(trainer)
+    return trainer
 
 
-def _plugins() -> dict[str, list[object]]:
-    """Returns what we put in the place of Lightning's own: checkpoints, and what a cluster's signals mean."""
-    cluster = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-    return {"plugins": [StreamedFile(), *cluster]}
+def _leave_signals_alone(trainer: Trainer) -> None:
+    """Takes Lightning's own answers to signals away.
+
+    At SIGTERM it would wait for the other ranks amid whatever these compute together, and a job of Slurm's it would
+    save in its own way and queue again.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
 
 def _sharding(values: Mapping[str, object]) -> dict[str, ShardedStrategy]:

@@ -24,7 +24,7 @@ from forgetmenot.config.harmless import guard_hydra
 from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
 from forgetmenot.config.words import parted, pasted, path_as_text
-from forgetmenot.signals import answer, exit_code, is_first_rank
+from forgetmenot.signals import answer, ending_on_signals, exit_code, is_first_rank
 
 if TYPE_CHECKING:
     from forgetmenot.config.member import Member
@@ -106,9 +106,10 @@ class Task:
             if HydraConfig.get().runtime.choices.get("hydra/launcher") == "slurm":
                 raise ConfigError(_SLURM_ALONE)
             story = self.load()
-            answer()
             self.before_story()
-            return story(config)
+            with ending_on_signals():
+                answer()
+                return story(config)
         except USER_ERRORS as error:
             self.failures += 1
             _tell(error)

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
+from omegaconf import OmegaConf
 from tiny_runs import SCORED, Finished, finish, read_lines, read_result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -161,6 +162,34 @@ def test_ask_answers_as_the_run_did(finished_run: Finished, tmp_path: Path) -> N
     line = read_lines(finished_run.folder / "predictions" / "mood.jsonl")[0]
     done = finish([f"run={finished_run.folder}", f"prompt={line['prompt'].strip()}"], tmp_path, command="ask")
     assert line["after"].strip() in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("evaluate", ["run=run"]),
+        ("ask", ["run=run", "prompt=a fine film"]),
+        ("export", ["run=run", "to=out"]),
+        ("train", ["model.path=run"]),
+        ("train", ["resume=run"]),
+    ],
+)
+def test_a_run_has_its_models_own_code_run_only_where_the_command_line_says_so(
+    finished_run: Finished, tiny_arguments: list[str], tmp_path: Path, command: str, words: list[str]
+) -> None:
+    run = shutil.copytree(finished_run.folder, tmp_path / "run")
+    settings = OmegaConf.load(run / "config.yaml")
+    settings.model.trust_remote_code = True
+    OmegaConf.save(settings, run / "config.yaml")
+    if words == ["resume=run"]:
+        (run / "result.json").unlink()
+    if words == ["model.path=run"]:
+        words = [*tiny_arguments, *words]
+    refused = finish(words, tmp_path, command=command)
+    assert refused.code == 1
+    assert refused.sentence.startswith("error: model.trust_remote_code must be true on the command line too, since ")
+    done = finish([*words, "model.trust_remote_code=true"], tmp_path, command=command)
+    assert done.code == 0, done.stderr
 
 
 def test_ask_needs_no_data_set(finished_run: Finished, tiny_data: Path, tmp_path: Path) -> None:

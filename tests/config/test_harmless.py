@@ -48,6 +48,20 @@ def test_what_hydra_would_build_or_import_is_refused_before_it_does(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
 
 
+def test_a_whole_config_runs_a_models_code_only_where_the_command_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("defaults: [train, _self_]\nmodel: {trust_remote_code: true}\n")
+    words = ["--config-dir", str(tmp_path), "--config-name", "config", "model.path=no/model", "logger=none"]
+    words.append(f"hydra.run.dir={tmp_path}/run")
+    with pytest.raises(SystemExit), logging_kept():
+        run_app(lambda: lambda config: None, config_name="train", arguments=words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: model.trust_remote_code must be true on the command line too")
+    with logging_kept():
+        run_app(lambda: lambda config: None, config_name="train", arguments=[*words, "model.trust_remote_code=true"])
+
+
 @pytest.mark.parametrize("key", ["job_logging", "hydra_logging"])
 @pytest.mark.parametrize("chosen", ["disabled", "none"])
 def test_no_log_at_all_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str], key: str, chosen: str) -> None:

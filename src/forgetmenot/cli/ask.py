@@ -18,7 +18,7 @@ from forgetmenot.config.build import build
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.settings import Question
-from forgetmenot.config.source import chat_of, read_source
+from forgetmenot.config.source import asking_of, read_source
 from forgetmenot.data.examples import EncodedRun, ScoringSet, no_examples, scoring_set
 from forgetmenot.data.mix import Mixing
 from forgetmenot.data.shots import read_shots
@@ -37,7 +37,7 @@ def run(config: DictConfig) -> None:
     """Prints the answers."""
     quiet_libraries()
     question = build(DictConfig({key: config[key] for key in config if key != "model"}), Question, key="")
-    source = read_source(question.run, {}, chat=chat_of(config))
+    source = read_source(question.run, {}, asking=asking_of(config))
     source.config.trainer.update(_ONE_PROCESS)
     source.config.data.retained = []
     if source.folder is None:

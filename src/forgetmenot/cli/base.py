@@ -12,6 +12,7 @@ from forgetmenot.cache_room import make_room, mark_used, run_began
 from forgetmenot.config.build import build, import_plugins
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
+from forgetmenot.config.settings import Asking
 from forgetmenot.config.source import is_run, read_source
 from forgetmenot.data.chat import Chat
 from forgetmenot.export import check_mergeable, merged, write_model
@@ -40,7 +41,8 @@ def plain_base(model: Model) -> Model:
     """
     if not is_run(model.path):
         return model
-    run = read_mergeable(model.path, key="model.path")
+    asking = Asking(trust_remote_code=model.trust_remote_code)
+    run = read_mergeable(model.path, key="model.path", asking=asking)
     if run.base.chat != model.chat:
         asked, found = str(run.base.chat).lower(), str(model.chat).lower()
         raise ConfigError(f"model.chat must be {asked}, as in the run at model.path, got {found}")
@@ -73,9 +75,9 @@ def whole_model(run: Mergeable, *, tokenizer: PreTrainedTokenizerBase) -> PreTra
     return whole
 
 
-def read_mergeable(path: str, *, key: str) -> Mergeable:
+def read_mergeable(path: str, *, key: str, asking: Asking) -> Mergeable:
     """Returns the run at `path`; raises ValueError, naming the setting's `key`, where it cannot be merged."""
-    source = read_source(path, {}, key=key)
+    source = read_source(path, {}, key=key, asking=asking)
     if source.folder is None:
         what = "a model that is plain already" if Path(path).expanduser().is_dir() else "where no folder is"
         raise ConfigError(f"{key} must be a finished run, got {path}, {what}")

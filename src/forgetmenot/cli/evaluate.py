@@ -27,7 +27,7 @@ from forgetmenot.config.build import build
 from forgetmenot.config.retained import expand_retained
 from forgetmenot.config.save import save_evaluation_config
 from forgetmenot.config.settings import Evaluation
-from forgetmenot.config.source import chat_of, read_source
+from forgetmenot.config.source import asking_of, read_source
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.lost_ranks import lost_ranks_told
 from forgetmenot.outcome import data_section, evaluation_cost, record_drift, record_scores
@@ -92,7 +92,7 @@ def _setup(config: DictConfig) -> tuple[Setup, Path | None]:
     """Returns the parts of the run that is evaluated, with this command's tasks, and the folder of what it learned."""
     asked = build(DictConfig({key: config[key] for key in config if key not in _NO_KEYS}), Evaluation, key="")
     changes = {name: config.get(name) for name in (*_GROUPS, "max_length", "precision")}
-    source = read_source(asked.run, {**changes, "plugins": list(asked.plugins) or None}, chat=chat_of(config))
+    source = read_source(asked.run, {**changes, "plugins": list(asked.plugins) or None}, asking=asking_of(config))
     setup = set_up(expand_retained(source.config)).for_scoring(num_shots=asked.num_shots, seed=asked.seed)
     if source.folder is None:
         return setup, None

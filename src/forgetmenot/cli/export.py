@@ -11,6 +11,7 @@ from rich.console import Console
 from forgetmenot.cli.base import read_mergeable, tokenizer_of, whole_model
 from forgetmenot.config.build import build
 from forgetmenot.config.settings import Export
+from forgetmenot.config.source import asking_of
 from forgetmenot.export import check_free, frame_prompts, write_model
 from forgetmenot.loggers import quiet_libraries
 from forgetmenot.model.facts import read_facts
@@ -22,10 +23,10 @@ def run(config: DictConfig) -> None:
     """Writes the folder and says how to load it; data is not needed."""
     quiet_libraries()
     console = Console()
-    asked = build(config, Export, key="")
+    asked = build(DictConfig({key: config[key] for key in config if key != "model"}), Export, key="")
     to = Path(asked.to).expanduser()
     check_free(to)
-    source = read_mergeable(asked.run, key="run")
+    source = read_mergeable(asked.run, key="run", asking=asking_of(config))
     facts = read_facts(source.base, read_config(source.base))
     tokenizer = tokenizer_of(source.base)
 

@@ -4,13 +4,15 @@ Hydra does so before it calls us. What a config's own groups may name is decided
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import wraps
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError
+from forgetmenot.config.paths import conf_folder
+from forgetmenot.config.words import names
 
 _BUILT = re.compile(
     r"hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)"
@@ -33,12 +35,23 @@ def guard_hydra() -> None:
         return
 
     @wraps(load)
-    def checked(*arguments: object, **named: object) -> DictConfig:
-        config: DictConfig = load(*arguments, **named)  # type: ignore[arg-type]  # as it was called
+    def checked(
+        loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *rest: object, **named: object
+    ) -> DictConfig:
+        config: DictConfig = load(loader, config_name, overrides, *rest, **named)  # type: ignore[arg-type]
         check_hydra(config.hydra)
+        if not (conf_folder() / f"{config_name}.yaml").is_file():
+            _check_trusted(config, overrides)
         return config
 
-    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
+    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign, assignment]
+
+
+def _check_trusted(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises ConfigError where a whole config, as a run's config.yaml, runs a model's code without the user's word."""
+    key = "model.trust_remote_code"
+    if OmegaConf.select(config, key) and key not in map(names, overrides):
+        raise ConfigError(f"{key} must be true on the command line too, since it runs code that the model brings")
 
 
 def check_hydra(hydra: DictConfig) -> None:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError, did_you_mean
 from forgetmenot.config.paths import choices
+from forgetmenot.config.settings import Asking
 from forgetmenot.config.source import is_run, read_source, targets_of
 
 
@@ -39,8 +40,9 @@ def retain_targets_of_base(config: DictConfig) -> DictConfig:
     path = config.model.path
     if is_run(path):  # the run that is made of it may be looked at from another folder
         result.model.path = path = str(Path(str(path)).expanduser().resolve())
+    asking = Asking(trust_remote_code=bool(config.model.get("trust_remote_code")))
     while is_run(path):
-        run = read_source(path, {}, key="model.path").config
+        run = read_source(path, {}, key="model.path", asking=asking).config
         path = run.model.path
         for target in targets_of(run.data):
             if (target.name, target.path) not in present:

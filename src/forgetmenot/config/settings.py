@@ -82,9 +82,13 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """How `evaluate` and `ask` put prompts to a model: in its chat template or as they are; null takes the run's."""
+    """How a model or a run is taken: asked in its chat template or as it is, and whether code that comes with it runs.
+
+    A null `chat` takes the run's.
+    """
 
     chat: bool | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

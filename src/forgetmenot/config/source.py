@@ -13,6 +13,8 @@ from forgetmenot.config.paths import choices
 from forgetmenot.config.settings import Asking
 from forgetmenot.result import FILE_NAME
 
+_AS_IT_IS = Asking()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -27,11 +29,11 @@ def is_run(path: str) -> bool:
     return (Path(str(path)).expanduser() / FILE_NAME).is_file()  # a file may name 2024, a number
 
 
-def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", chat: bool | None = None) -> Source:
+def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", asking: Asking = _AS_IT_IS) -> Source:
     """Returns the run at `path`, or the model that a folder or hub id names; `changes` that are not None count more.
 
-    `chat` says whether a plain model is asked in its chat template. Raises ConfigError, naming the setting's `key`,
-    where it is a run without its config.yaml, one that read prompts otherwise, or an evaluation.
+    Raises ConfigError, naming the setting's `key`, where it is a run without its config.yaml, one that read prompts
+    otherwise than `asking` says or runs its model's own code though that does not, or an evaluation.
     """
     folder = Path(path).expanduser()
     if is_run(path) and not (folder / "config.yaml").is_file():
@@ -42,13 +44,27 @@ def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", c
         )
     config = _of_run(folder, key=key) if is_run(path) else _of_model(path)
     OmegaConf.set_struct(config, False)
+    if is_run(path):
+        check_trusted(config, of=path, trusted=asking.trust_remote_code)
+    config.model.trust_remote_code = asking.trust_remote_code
     config.objective = config.direction = config.resume = None  # a sweep's matter
     for name, value in changes.items():
         if value is not None:
             config[name] = value
-    if chat is not None:
-        _ask_in_chat(config, chat, run=path if is_run(path) else None)
+    if asking.chat is not None:
+        _ask_in_chat(config, asking.chat, run=path if is_run(path) else None)
     return Source(config=config, folder=folder if is_run(path) else None)
+
+
+def check_trusted(settings: DictConfig, *, of: str | Path, trusted: bool) -> None:
+    """Raises ConfigError where a run's settings run the code that came with its model, and the user did not say so.
+
+    A run may come from anybody, and name a model of theirs.
+    """
+    if settings.model.get("trust_remote_code") and not trusted:
+        raise ConfigError(
+            f"model.trust_remote_code must be true on the command line too, since {of} runs code that its model brings"
+        )
 
 
 def _ask_in_chat(config: DictConfig, chat: bool, *, run: str | None) -> None:
@@ -91,9 +107,9 @@ def _of_model(path: str) -> DictConfig:
     return config
 
 
-def chat_of(config: DictConfig) -> bool | None:
-    """Returns `model.chat` as `evaluate` or `ask` was given it; None where it is left to the run."""
-    return build(config.get("model") or DictConfig({}), Asking, key="model").chat  # older evaluations lack the group
+def asking_of(config: DictConfig) -> Asking:
+    """Returns how `evaluate`, `ask` or `export` is to take the model."""
+    return build(config.get("model") or DictConfig({}), Asking, key="model")  # older evaluations lack the group
 
 
 def targets_of(data: DictConfig) -> list[DictConfig]:

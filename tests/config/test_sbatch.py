@@ -30,6 +30,11 @@ END = Path(forgetmenot.config.sbatch.__file__).with_name("member.sbatch").read_t
         ({"timeout_min": "long"}, {}, "timeout_min must be a whole number, got long"),
         ({"additional_parameters": {"comment": "mine"}}, {}, "additional_parameters must leave comment to the sweep"),
         ({"additional_parameters": "--x"}, {}, "additional_parameters must be options of sbatch by name, got --x"),
+        ({"additional_parameters": {"wrap": "x"}}, {}, "additional_parameters must leave wrap to the sweep, got wrap"),
+        ({"additional_parameters": {"wra": "x"}}, {}, "additional_parameters must leave wrap to the sweep, got wra"),
+        ({"additional_parameters": {"export_f": "x"}}, {}, "additional_parameters must leave export-file to the sweep"),
+        ({"additional_parameters": {"error": "x"}}, {}, "additional_parameters must leave error to the sweep"),
+        ({"additional_parameters": {"wrap=x": 1}}, {}, "additional_parameters must be options of sbatch by name"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_in_a_sentence(
@@ -40,6 +45,16 @@ def test_a_job_that_cannot_be_is_refused_in_a_sentence(
     with pytest.raises(ConfigError) as error:
         JobOptions.of(DictConfig({**own, **settings})).check_ranks(DictConfig({"trainer": trainer}))
     assert str(error.value).startswith(f"hydra.launcher.{sentence}")
+
+
+def test_other_options_of_sbatch_are_passed_on(cluster: Path) -> None:
+    own = OmegaConf.load(conf_folder() / "hydra" / "launcher" / "slurm.yaml")
+    assert isinstance(own, DictConfig)
+    given = {"gpus": 2, "constraint": "a100", "mail_type": "END", "exclusive": True, "container-image": "here.sqsh"}
+    words = JobOptions.of(DictConfig({**own, "additional_parameters": given})).words
+    assert words[-5:] == [
+        "--gpus=2", "--constraint=a100", "--mail-type=END", "--exclusive", "--container-image=here.sqsh"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("nodes", [None, "two", 0])

@@ -1,6 +1,7 @@
 """What Slurm is asked for: one array of jobs, whose tasks have the numbers of a sweep's members."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,10 +23,15 @@ _OPTIONS = {
 }  # fmt: skip
 """The options of sbatch that settings are, as they stand."""
 
-_OURS = frozenset(
-    (*_OPTIONS.values(), *"array chdir clusters comment job-name mem no-requeue output requeue signal wait".split())
+_OURS = (
+    *_OPTIONS.values(),
+    *"array chdir clusters comment error export export-file get-user-env input job-name mem no-requeue output".split(),
+    *"requeue signal wait wrap".split(),
 )
-"""Options that have a setting of their own, or on which it rests that members are found again."""
+"""Options that have a setting of their own, or on which it rests what runs and that members are found again."""
+
+_NOT_SHORTENED = ("gpus", "ntasks")
+"""Options whose names others begin with; any other such name sbatch takes as short for the longer one."""
 
 _OF_A_JOB = ("SLURM_", "SRUN_", "SBATCH_CLUSTERS")
 """What names of the environment begin with that are of a job in which the sweep was started, or of another cluster."""
@@ -70,8 +76,8 @@ class JobOptions:
         additional = values.pop("additional_parameters")
         if not isinstance(additional, dict):
             raise ConfigError(f"{_KEY}.additional_parameters must be options of sbatch by name, got {additional}")
-        if ours := [name for name in map(str, additional) if name.replace("_", "-") in _OURS]:
-            raise ConfigError(f"{_KEY}.additional_parameters must leave {ours[0]} to the sweep, got {ours[0]}")
+        for name in map(str, additional):
+            _check_option(name)
         own = DictConfig({name: value for name, value in values.items() if name != "_target_"})
         return replace(build(own, cls, key=_KEY), additional={str(name): value for name, value in additional.items()})
 
@@ -109,6 +115,16 @@ class JobOptions:
             for name, value in given.items()
             if value is not None and value is not False
         ]
+
+
+def _check_option(name: str) -> None:
+    """Raises ConfigError where `name` is no other option of sbatch's, but one of ours or short for it."""
+    option = name.replace("_", "-")
+    if not re.fullmatch("[a-z][a-z-]*", option):
+        raise ConfigError(f"{_KEY}.additional_parameters must be options of sbatch by name, got {name}")
+    meant = [ours for ours in _OURS if ours == option or (ours.startswith(option) and option not in _NOT_SHORTENED)]
+    if meant:
+        raise ConfigError(f"{_KEY}.additional_parameters must leave {meant[0]} to the sweep, got {name}")
 
 
 def submit(members: Sequence[Member], *, sweep: Sweep, options: JobOptions) -> str:

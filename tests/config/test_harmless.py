@@ -27,16 +27,23 @@ HOSTILE = {
     "job_logging.formatters.simple.format": "job_logging: {formatters: {simple: {format: 'ext://antigravity'}}}",
     "hydra_logging.root.level": "hydra_logging: {root: {level: 'ext://antigravity.fly'}}",
     "job.env_set": "job: {env_set: {PATH: own}}",
+    "searchpath": "searchpath: ['pkg://theirs']",
+    "sweeper.params.trusted": "mode: MULTIRUN\n  sweeper: {params: {++model.trust_remote_code: true}}",
+    "sweeper.params.hydra": "mode: MULTIRUN\n  sweeper: {params: {hydra.searchpath: \"['pkg://theirs']\"}}",
+    "sweeper.params.plugins": "mode: MULTIRUN\n  sweeper: {params: {plugins: '[theirs]'}}",
 }
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_what_hydra_would_build_or_import_is_refused_before_it_does(tmp_path: Path, text: str) -> None:
     """By a command of its own, as README repeats a run from its config.yaml."""
-    settings, _, elsewhere = text.partition("\n")
+    settings, _, elsewhere = text.partition("\nelsewhere: ")
     (tmp_path / "own").mkdir()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("import os; os.mkdir('ran')")
     (tmp_path / "own" / "config.yaml").write_text(
-        f"defaults: [train, _self_]\n{elsewhere}\nhydra:\n  {settings}\n", encoding="utf-8"
+        f"defaults: [train, _self_]\n{elsewhere and f'elsewhere: {elsewhere}'}\nhydra:\n  {settings}\n",
+        encoding="utf-8",
     )
     command = [sys.executable, "-m", "forgetmenot.cli.main", "train", "--config-dir", "own", "--config-name", "config"]
     done = subprocess.run(
@@ -45,7 +52,7 @@ def test_what_hydra_would_build_or_import_is_refused_before_it_does(tmp_path: Pa
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("error: hydra.") and " must be " in done.stderr and done.stderr.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "theirs"]
 
 
 def test_a_whole_config_runs_a_models_code_only_where_the_command_line_says_so(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import wraps
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError
@@ -23,6 +24,7 @@ _BUILT = re.compile(
 )
 """What `_target_` may name of how sweeps run."""
 
+_TRUST = "model.trust_remote_code"
 _LOGS = re.compile(r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)")
 _LOG_FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/(\$\{hydra\.job\.name\}|[\w-]+)\.log")
 _STREAM = re.compile(r"ext://sys\.(stdout|stderr)")
@@ -45,13 +47,21 @@ def guard_hydra() -> None:
         return config
 
     ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign, assignment]
+    make = ConfigSource.__init__
+
+    @wraps(make)
+    def made(source: ConfigSource, provider: str, path: str) -> None:
+        if provider == "hydra.searchpath in main" and source.scheme() != "file":  # else a package is imported
+            raise ConfigError(f"hydra.searchpath must be folders, but for the command line's, got {path} in a config")
+        make(source, provider, path)
+
+    ConfigSource.__init__ = made  # type: ignore[method-assign, assignment]
 
 
 def _check_trusted(config: DictConfig, overrides: Sequence[str]) -> None:
     """Raises ConfigError where a whole config, as a run's config.yaml, runs a model's code without the user's word."""
-    key = "model.trust_remote_code"
-    if OmegaConf.select(config, key) and key not in map(names, overrides):
-        raise ConfigError(f"{key} must be true on the command line too, since it runs code that the model brings")
+    if OmegaConf.select(config, _TRUST) and _TRUST not in map(names, overrides):
+        raise ConfigError(f"{_TRUST} must be true on the command line too, since it runs code that the model brings")
 
 
 def check_hydra(hydra: DictConfig) -> None:
@@ -60,6 +70,9 @@ def check_hydra(hydra: DictConfig) -> None:
         value = OmegaConf.select(hydra, key)
         if value:
             raise ConfigError(f"hydra.{key} must be empty, since {instead}, got {value}")
+    for key in hydra.sweeper.get("params") or {}:
+        if names(key).startswith("hydra") or names(key) in (_TRUST, "plugins"):
+            raise ConfigError(f"hydra.sweeper.params must be settings of runs that sweeps are over, got {key}")
     for key in ("sweeper", "launcher"):
         for place, name, value in _leaves(OmegaConf.to_container(hydra[key], resolve=True), f"hydra.{key}"):
             if (name == "_target_" and not _BUILT.fullmatch(str(value))) or (name == "custom_search_space" and value):

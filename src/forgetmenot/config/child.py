@@ -25,6 +25,9 @@ _OF_RANKS = frozenset(
 
 _OF_ONE_RUN = frozenset(("PL_GLOBAL_SEED", "WANDB_RUN_ID"))
 
+_OF_SCRIPT = str(Path(sys.path[0]).absolute())
+"""Where Python looks for modules first: the folder of the script that it was started with, unless it is told not to."""
+
 _PARENT = "FORGETMENOT_PARENT"
 """Tells a command who started it; its ranks are not to know."""
 
@@ -33,8 +36,15 @@ _POLL_SECONDS = 0.5
 
 
 def own_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Returns `given` without what belongs to a run or a rank that it comes from."""
-    return {name: value for name, value in given.items() if name not in _OF_RANKS | _OF_ONE_RUN}
+    """Returns `given` without what belongs to a run or a rank that it comes from.
+
+    Python started with it imports what this process does, and not, as with -m alone, from the working folder first.
+    """
+    own = {name: value for name, value in given.items() if name not in _OF_RANKS | _OF_ONE_RUN}
+    if not sys.flags.safe_path:
+        paths = (_OF_SCRIPT, own.get("PYTHONPATH"))
+        own["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return {**own, "PYTHONSAFEPATH": "1"}
 
 
 def run_child(

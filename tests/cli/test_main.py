@@ -1,5 +1,8 @@
 """The console script: help, a wrong command, and nothing heavy imported before a command runs."""
 
+import importlib
+import os
+import signal
 import subprocess
 import sys
 
@@ -37,6 +40,19 @@ def test_the_words_after_the_command_are_its_arguments(monkeypatch: pytest.Monke
     monkeypatch.setattr(console, "run_command", lambda command, *, arguments: seen.append((command, arguments)))
     _run(monkeypatch, "train", "-m", "method.rank=2,4")
     assert seen == [("train", ["-m", "method.rank=2,4"])]
+
+
+@pytest.mark.parametrize("command", ["compare", "sequence"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_a_plain_command_in_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, number: signal.Signals
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's in the background ignores
+    story = importlib.import_module(f"forgetmenot.cli.{command}")
+    monkeypatch.setattr(story, "main", lambda arguments: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as exit_:
+        _run(monkeypatch, command, "outputs")
+    assert (exit_.value.code, capsys.readouterr().err) == (128 + number, "interrupted\n")
 
 
 def test_nothing_heavy_is_imported_before_a_command_runs() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import did_you_mean
 from forgetmenot.config.words import quoted
+from forgetmenot.signals import ending_on_signals, exit_code
 from forgetmenot.streams import outliving_readers
 
 COMMANDS = {
@@ -62,11 +63,15 @@ def _compare(sweep: Path) -> None:
 
 @outliving_readers()
 def _run_plain(command: str, *, arguments: list[str]) -> None:
-    """Runs a command with a plain command line; what a user got wrong ends with one sentence."""
+    """Runs a command with a plain command line; what a user got wrong ends with one sentence, a signal with a word."""
     try:
-        importlib.import_module(f"forgetmenot.cli.{command}").main(arguments)
+        with ending_on_signals():
+            importlib.import_module(f"forgetmenot.cli.{command}").main(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt as error:
+        print("interrupted", file=sys.stderr)
+        sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":  # how a sequence starts its stages, and a stage its ranks

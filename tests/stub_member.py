@@ -1,7 +1,7 @@
 """A program: stands for a member's run in tests of sweeps, and leaves a record without computing anything.
 
-actions.json in its working folder says what becomes of a seed: fail, die, wait (for Ctrl-C or SIGTERM), save (to go on
-in another job); else it is complete.
+actions.json in its working folder says what becomes of a seed: fail, die, leave (as asked to end while it imports),
+wait (for Ctrl-C or SIGTERM), save (to go on in another job); else it is complete.
 """
 
 import json
@@ -36,6 +36,8 @@ def main() -> None:
     code = 0
     if action == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "leave":
+        sys.exit(143)
     if action == "fail":
         result.status, result.error, code = "failed", "seed must be another", 1
     if action == "save":

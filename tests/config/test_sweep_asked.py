@@ -116,6 +116,8 @@ def asked(tmp_path: Path) -> Path:
         (["method=lora", "method.rank=1,2"], "max_steps must be 2, as in the sweep that is resumed, got nothing"),
         (["method=full", "method.rank=1,2", "max_steps=2"], "method must be lora, as in"),
         (["method=lora", "method.rank=1,2", "max_steps=2", "epochs=9"], "epochs must be left out, as in"),
+        (["method=lora", "method.rank=2,1,4", "max_steps=2"], "method.rank must begin with 1,2, as in the sweep that"),
+        (["method=lora", "method.rank=1,8", "max_steps=2"], "method.rank must begin with 1,2, as in .*, got 1,8"),
     ],
 )
 def test_a_resumed_sweep_that_all_members_would_be_others_of_is_refused_before_any(
@@ -154,8 +156,8 @@ def test_members_of_a_resumed_sweep_have_the_folders_that_they_had(
 @pytest.mark.parametrize(
     "more", [[], ["trainer=ddp", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "logger=none"]]
 )
-@pytest.mark.parametrize("ranks", ["1,2", "2,1,4", "8"])
-def test_a_resumed_sweep_may_have_other_members_and_run_elsewhere(asked: Path, more: list[str], ranks: str) -> None:
+@pytest.mark.parametrize("ranks", ["1,2", "1,2,4", "range(1,4)", "1"])
+def test_a_resumed_sweep_may_have_more_members_and_run_elsewhere(asked: Path, more: list[str], ranks: str) -> None:
     check_resumed(["-m", "max_steps=2", "method=lora", f"method.rank={ranks}", *more, f"resume={asked}"])
 
 

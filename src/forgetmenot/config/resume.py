@@ -3,10 +3,11 @@
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from operator import ne
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -71,22 +72,32 @@ def check_as_at_checkpoint(was: DictConfig, now: DictConfig) -> None:
 
 
 def check_same_words(asked: Sequence[str], settings: Sequence[str]) -> None:
-    """Raises ConfigError, naming both values, where a sweep was `asked` for with another value that all members have.
+    """Raises ConfigError, naming both values, where a sweep was `asked` for with another value.
 
-    What members differ by is checked one by one.
+    More may follow on those that members differ by. What else such words can say is checked member by member.
     """
-    was, now = _one_valued(asked), _one_valued(settings)
+    was, now = _asked_by_key(asked), _asked_by_key(settings)
     for key in sorted(was.keys() | now.keys()):
         before, after = was.get(key, "left out"), now.get(key, "nothing")
-        if before != after and before is not None and after is not None:
+        if isinstance(before, str) and isinstance(after, str) and before != after:
             raise ConfigError(f"{key} must be {before}, as in the sweep that is resumed, got {after}")
+        if isinstance(before, list) and isinstance(after, list) and any(map(ne, before, after)):
+            raise ConfigError(
+                f"{key} must begin with {','.join(before)}, as in the sweep that is resumed, got {','.join(after)}"
+            )
 
 
-def _one_valued(words: Sequence[str]) -> dict[str, str | None]:
-    """Returns what words set by key, where it has to be as it was; None for what members differ by."""
+def _asked_by_key(words: Sequence[str]) -> dict[str, str | list[str] | None]:
+    """Returns what words set by key, where it has to be as it was: a value, several, or None for what has no list."""
     parsed = OverridesParser.create().parse_overrides(list(words))
     kept = [word for word in parsed if names(word.get_key_element()) == SUBDIR or not _may_differ(word)]
-    return {word.get_key_element(): None if word.is_sweep_override() else _text(word) for word in kept}
+    return {word.get_key_element(): _values(word) if word.is_sweep_override() else _text(word) for word in kept}
+
+
+def _values(word: Override) -> list[str] | None:
+    if word.value_type is ValueType.GLOB_CHOICE_SWEEP or not word.is_discrete_sweep():
+        return None
+    return list(word.sweep_string_iterator())
 
 
 def _may_differ(word: Override) -> bool:

@@ -19,6 +19,7 @@ from forgetmenot.config.share import check_gpus, cores, place_among, share
 from forgetmenot.config.sweep import Sweep
 from forgetmenot.folder_lock import only_writer
 from forgetmenot.result import RunResult
+from forgetmenot.signals import signal_asked_by
 
 
 def run_member(sweep: Sweep, config: DictConfig) -> float | None:
@@ -113,7 +114,8 @@ def _run(member: Member, sweep: Sweep) -> RunResult:
     record = attempt.record
     if record is not None and record.status != "complete" and member.at_once == 1 and code == 1:
         return record  # the run has told why
-    result = attempt.end(fault=None if code == 0 else _ended_by(code), interrupted=sweep.stopped)
+    asked_to_end = sweep.stopped or signal_asked_by(code) is not None
+    result = attempt.end(fault=None if code == 0 else _ended_by(code), interrupted=asked_to_end)
     if result.status == "failed":
         tell_failed(member, result)
     elif member.at_once > 1:

@@ -33,6 +33,20 @@ def test_devices_of_the_planned_machine_are_counted(devices: object, number: obj
     assert config.trainer.devices == number
 
 
+@pytest.mark.parametrize(
+    ("devices", "number"), [("auto", 2), (-1, 2), ("-1", 2), (1, 1), (8, 8), ("0,1,2,3", 4), ([5], 1)]
+)
+def test_a_machine_with_fewer_gpus_plans_for_more(
+    monkeypatch: pytest.MonkeyPatch, devices: object, number: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    config = _config(devices=devices)
+    assert for_this_machine(config, _on("auto"))
+    assert (config.trainer.devices, config.trainer.accelerator, config.precision) == (number, "cpu", "fp32")
+
+
 GPUS = "trainer.devices must be auto, a number of GPUs, at least 1, or a list of different ones"
 PROCESSES = "trainer.devices must be auto or a number of processes, at least 1, for a CPU"
 

@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_runs import Finished, finish
 from transformers import LlamaConfig
 
@@ -172,6 +174,18 @@ def test_a_gpu_that_is_not_here_needs_its_memory(of_shapes: Plan) -> None:
     done = of_shapes("max_length=128")
     assert (done.code, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("error: memory_gb must be given where this machine has no GPU, got null")
+
+
+def test_one_gpu_here_plans_for_eight_as_none_does(of_shapes: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("trainer=fsdp", "trainer.devices=8", "max_length=128", "micro_batch_tokens=auto")
+    nowhere = of_shapes(*words, "memory_gb=1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=10**9))
+    here = of_shapes(*words)
+    assert here.code == 0 and "memory of each of 8 devices" in here.stdout
+    assert here.stdout == nowhere.stdout
 
 
 def test_a_plan_of_data_looks_at_its_lengths(plan: Plan, tmp_path: Path) -> None:

@@ -8,12 +8,16 @@ from omegaconf import DictConfig
 from forgetmenot.config.build import plain
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.settings import Planning
+from forgetmenot.trainer import choose_precision
 
 _MOST = 1_000_000  # devices of a machine, of which Lightning makes a list, and machines
 
 
 def for_this_machine(config: DictConfig, asked: Planning) -> bool:
-    """Lets `config` be set up on this machine, which may lack the devices; returns whether they are CUDA devices."""
+    """Lets `config` be set up on this machine, which may lack the devices; returns whether they are CUDA devices.
+
+    Such devices are planned for without them: as processes on a CPU, of the same number and in the same precision.
+    """
     values = plain(config.trainer, key="trainer")
     wanted = values.get("accelerator", "auto")
     _check_device(asked.device, accelerator=wanted)
@@ -22,11 +26,10 @@ def for_this_machine(config: DictConfig, asked: Planning) -> bool:
     on_cuda = asked.device == "cuda" or (
         asked.device == "auto" and (wanted in ("gpu", "cuda") or (there and wanted != "cpu"))
     )
-    if on_cuda and not there and config.precision == "auto":
-        config.precision = "bf16"
-    if not (on_cuda and there):
-        config.trainer.devices = _number(values.get("devices", "auto"), on_cuda=on_cuda)
-        config.trainer.accelerator = "cpu"
+    if on_cuda and config.precision == "auto":
+        config.precision = choose_precision("auto", on_cuda=True) if there else "bf16"
+    config.trainer.devices = _number(values.get("devices", "auto"), on_cuda=on_cuda)
+    config.trainer.accelerator = "cpu"
     return on_cuda
 
 
@@ -47,9 +50,11 @@ def _check_most(name: str, number: object) -> None:
 
 def _number(devices: object, *, on_cuda: bool) -> int | str:
     """Returns how many a machine has of the devices that Lightning would take for these, of auto itself."""
+    read = _read(devices)
+    if on_cuda and torch.cuda.is_available() and (devices == "auto" or read == -1):
+        return torch.cuda.device_count()
     if devices == "auto":
         return "auto"
-    read = _read(devices)
     _check_most("devices", read)
     if isinstance(read, int) and read >= 1:
         return read

@@ -24,7 +24,7 @@ from forgetmenot.data.rows import EncodedSplit, Rows
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.footprint import Spread
 from forgetmenot.method.base import Method
-from forgetmenot.model.budget import micro_batch_tokens
+from forgetmenot.model.budget import device_memory, micro_batch_tokens
 from forgetmenot.model.load import Model, load_tokenizer
 from forgetmenot.trainer import build_trainer
 
@@ -96,8 +96,9 @@ def planned(config: DictConfig, asked: Planning) -> Planned:
     words = _Words()
     read = read_examples if asked.lengths == "data" else no_examples
     setup = replace(set_up(config, read=read, tokenize=words), method=method)
-    if on_cuda and setup.settings.micro_batch_tokens == "auto" and asked.memory is not None:
-        setup = replace(setup, micro_batch_tokens=_first_guess(setup, memory=asked.memory))
+    memory = asked.memory or (device_memory(on_cuda=True) if torch.cuda.is_available() else None)
+    if on_cuda and setup.settings.micro_batch_tokens == "auto" and memory is not None:
+        setup = replace(setup, micro_batch_tokens=_first_guess(setup, memory=memory))
     reads_data = asked.lengths == "data" and words.found
     if reads_data:
         check_trainable(setup)

@@ -105,6 +105,21 @@ def test_a_checkpoint_in_another_format_is_told_of_by_its_file(
     assert files_of(failed.folder) == before
 
 
+def test_best_weights_that_are_no_plain_tensors_are_told_of_before_anything(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = killed(train, monkeypatch, "select=best", "+trainer.val_check_interval=2")
+    checkpoint = read(failed.folder / "checkpoints" / "step-00000006")
+    best = checkpoint.folder / "best.ckpt"
+    torch.save({"state_dict": {}, "of theirs": Checkpoint}, best)
+    sealed_anew(checkpoint, facts=checkpoint.facts)
+    refused = finish([f"resume={failed.folder}"], failed.place)
+    assert refused.code == 1
+    assert refused.sentence.endswith(
+        f"must be a run whose checkpoints hold plain values and tensors, got {best} with other objects"
+    )
+
+
 def test_a_checkpoint_that_lacks_facts_is_left_out(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = killed(train, monkeypatch)
     checkpoint = read(failed.folder / "checkpoints" / "step-00000006")

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole, rank_files, remove_newer
+from forgetmenot.checkpoint import CHECKPOINTS, Checkpoint, Facts, newest_whole, remove_newer
 from forgetmenot.cli.content import check_content, content_of
 from forgetmenot.cli.desk import Desk
 from forgetmenot.cli.setup import Setup
@@ -74,7 +74,7 @@ def _last_checkpoint(folder: Path, *, console: Console) -> Checkpoint | None:
     """Returns the newest checkpoint that is whole; tells of what is damaged."""
     last, damaged = newest_whole(folder / CHECKPOINTS, facts=_FACTS)
     if last is not None:
-        for file in rank_files(last.state):
+        for file in sorted(last.folder.glob("*.ckpt")):
             _check_plain(file)
     for sentence in damaged:
         on_rank_zero(console.print)(

@@ -7,6 +7,7 @@ earlier. A second one ends the run at once.
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ def ending_on_signals() -> Iterator[Ending]:
 
     A process that was started to ignore one, as a shell's in the background ignores Ctrl-C, goes on doing so.
     """
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield Ending()
+        return
     before = {number: signal.getsignal(number) for number in _ASKING}
     ending = Ending()
     for number, handler in before.items():

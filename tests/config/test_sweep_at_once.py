@@ -45,6 +45,16 @@ def started(place: Path) -> list[str]:
     return sorted(file.read_text().split()) if file.is_file() else []
 
 
+def test_members_go_on_where_nobody_reads_what_the_sweep_says(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    process.wait(timeout=300)
+    assert started(tmp_path) == ["1", "2", "3"]
+    assert {RunResult.read(folder).status for folder in (tmp_path / "all").glob("*_*")} == {"complete"}
+
+
 def test_members_share_the_cores_and_the_sweep_holds_no_torch(tmp_path: Path) -> None:
     process = start(tmp_path)
     _, errors = process.communicate(timeout=300)

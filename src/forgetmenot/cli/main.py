@@ -25,6 +25,7 @@ RAW_TEXT = {"ask": ("prompt",)}  # keys whose value is text as it is, and no mat
 PLAIN = ("sequence", "compare")  # they start or read other runs: a plain command line and no config of their own
 
 
+@outliving_readers()
 def main() -> None:
     """Runs the command that the first word names."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
@@ -61,7 +62,6 @@ def _compare(sweep: Path) -> None:
     _run_plain("compare", arguments=[str(sweep), *page])
 
 
-@outliving_readers()
 def _run_plain(command: str, *, arguments: list[str]) -> None:
     """Runs a command with a plain command line; what a user got wrong ends with one sentence, a signal with a word."""
     try:

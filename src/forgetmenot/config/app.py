@@ -25,6 +25,7 @@ from forgetmenot.config.paths import conf_folder, register_resolvers
 from forgetmenot.config.sweep import Sweep, asks_for_sweep, check_resumed, command_kept, refuse_sweep, sweeping
 from forgetmenot.config.words import parted, pasted, path_as_text
 from forgetmenot.signals import answer, ending_on_signals, exit_code, is_first_rank
+from forgetmenot.streams import outliving_readers
 
 if TYPE_CHECKING:
     from forgetmenot.config.member import Member
@@ -93,6 +94,7 @@ class Task:
     busy: AbstractContextManager[object] = field(default_factory=nullcontext)
     failures: int = 0
 
+    @outliving_readers()  # in joblib's processes, too
     def __call__(self, config: DictConfig) -> float | None:
         """Returns what the run came to, or None where a user's error ended it: Hydra would print its own line."""
         sys.argv = self.command_line  # Lightning starts its other ranks with it

@@ -30,6 +30,9 @@ HOSTILE = {
     "searchpath": "searchpath: ['pkg://theirs']",
     "sweeper.params.trusted": "mode: MULTIRUN\n  sweeper: {params: {++model.trust_remote_code: true}}",
     "sweeper.params.hydra": "mode: MULTIRUN\n  sweeper: {params: {hydra.searchpath: \"['pkg://theirs']\"}}",
+    "overrides": "mode: MULTIRUN\n  overrides: {task: [model.trust_remote_code=true]}",
+    "overrides.hydra": "mode: MULTIRUN\n  overrides: {hydra: [\"hydra.searchpath=['pkg://theirs']\"], task: [seed=1]}",
+    "overrides.task": "overrides: {task: '${elsewhere}'}\nelsewhere: [model.trust_remote_code=true]",
     "sweeper.params.plugins": "mode: MULTIRUN\n  sweeper: {params: {plugins: '[theirs]'}}",
 }
 
@@ -55,10 +58,11 @@ def test_what_hydra_would_build_or_import_is_refused_before_it_does(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "theirs"]
 
 
+@pytest.mark.parametrize("written", ["true", "1", "'${oc.select:hydra.verbose,true}'", "'${schedule.last}'"])
 def test_a_whole_config_runs_a_models_code_only_where_the_command_line_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str
 ) -> None:
-    (tmp_path / "config.yaml").write_text("defaults: [train, _self_]\nmodel: {trust_remote_code: true}\n")
+    (tmp_path / "config.yaml").write_text(f"defaults: [train, _self_]\nmodel: {{trust_remote_code: {written}}}\n")
     words = ["--config-dir", str(tmp_path), "--config-name", "config", "model.path=no/model", "logger=none"]
     words.append(f"hydra.run.dir={tmp_path}/run")
     with pytest.raises(SystemExit), logging_kept():
@@ -67,6 +71,16 @@ def test_a_whole_config_runs_a_models_code_only_where_the_command_line_says_so(
     assert line.startswith("error: model.trust_remote_code must be true on the command line too")
     with logging_kept():
         run_app(lambda: lambda config: None, config_name="train", arguments=[*words, "model.trust_remote_code=true"])
+
+
+def test_a_whole_config_does_not_say_what_jobs_run_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "hydra: {launcher: {additional_parameters: {container: theirs}}}"
+    (tmp_path / "config.yaml").write_text(f"defaults: [train, {{override hydra/launcher: slurm}}, _self_]\n{text}\n")
+    words = ["-m", "--config-dir", str(tmp_path), "--config-name", "config", "logger=none"]
+    with pytest.raises(SystemExit), logging_kept():
+        run_app(lambda: lambda config: None, config_name="train", arguments=words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: hydra.launcher.additional_parameters.container must be on the command line too")
 
 
 @pytest.mark.parametrize("key", ["job_logging", "hydra_logging"])

@@ -9,10 +9,12 @@ from functools import wraps
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.plugins.config_source import ConfigSource
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder
+from forgetmenot.config.trust import TRUST, check_trusted
 from forgetmenot.config.words import names
 
 _BUILT = re.compile(
@@ -24,7 +26,6 @@ _BUILT = re.compile(
 )
 """What `_target_` may name of how sweeps run."""
 
-_TRUST = "model.trust_remote_code"
 _LOGS = re.compile(r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)")
 _LOG_FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/(\$\{hydra\.job\.name\}|[\w-]+)\.log")
 _STREAM = re.compile(r"ext://sys\.(stdout|stderr)")
@@ -42,8 +43,9 @@ def guard_hydra() -> None:
     ) -> DictConfig:
         config: DictConfig = load(loader, config_name, overrides, *rest, **named)  # type: ignore[arg-type]
         check_hydra(config.hydra)
+        _check_overrides(config.hydra.overrides, overrides)
         if not (conf_folder() / f"{config_name}.yaml").is_file():
-            _check_trusted(config, overrides)
+            _check_whole(config, overrides)
         return config
 
     ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign, assignment]
@@ -58,10 +60,24 @@ def guard_hydra() -> None:
     ConfigSource.__init__ = made  # type: ignore[method-assign, assignment]
 
 
-def _check_trusted(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Raises ConfigError where a whole config, as a run's config.yaml, runs a model's code without the user's word."""
-    if OmegaConf.select(config, _TRUST) and _TRUST not in map(names, overrides):
-        raise ConfigError(f"{_TRUST} must be true on the command line too, since it runs code that the model brings")
+def _check_overrides(written: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises ConfigError where a config brings words that would count as the command line's."""
+    if len(written.task) + len(written.hydra) != len(overrides):  # Hydra has put the command line's behind them
+        raise ConfigError("hydra.overrides must be empty in a config, since it is the command line's record")
+
+
+def _check_whole(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises ConfigError for what a whole config, as a run's config.yaml, does without the user's word.
+
+    So it runs a model's code, and asks a cluster for what jobs run in.
+    """
+    said = set(map(names, overrides))
+    check_trusted(config, of="this config", trusted=TRUST in said)
+    if config.hydra.mode != RunMode.RUN:  # a member has its sweep's launcher, and starts nothing
+        for name in config.hydra.launcher.get("additional_parameters") or {}:
+            key = f"hydra.launcher.additional_parameters.{name}"
+            if key not in said:
+                raise ConfigError(f"{key} must be on the command line too, since this config is none of ours")
 
 
 def check_hydra(hydra: DictConfig) -> None:
@@ -71,7 +87,7 @@ def check_hydra(hydra: DictConfig) -> None:
         if value:
             raise ConfigError(f"hydra.{key} must be empty, since {instead}, got {value}")
     for key in hydra.sweeper.get("params") or {}:
-        if names(key).startswith("hydra") or names(key) in (_TRUST, "plugins"):
+        if names(key).startswith("hydra") or names(key) in (TRUST, "plugins"):
             raise ConfigError(f"hydra.sweeper.params must be settings of runs that sweeps are over, got {key}")
     for key in ("sweeper", "launcher"):
         for place, name, value in _leaves(OmegaConf.to_container(hydra[key], resolve=True), f"hydra.{key}"):

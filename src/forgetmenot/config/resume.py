@@ -14,7 +14,7 @@ from yaml import YAMLError
 from forgetmenot.config.count import SUBDIR
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.retained import expand_retained, retain_targets_of_base
-from forgetmenot.config.source import check_trusted
+from forgetmenot.config.trust import check_trusted
 from forgetmenot.config.words import names
 from forgetmenot.folder_lock import FILE_NAME as LOCK
 from forgetmenot.result import EARLIER_ATTEMPTS
@@ -42,7 +42,7 @@ def settings_of_run(config: DictConfig, folder: Path, *, words: Sequence[str]) -
     was.pop("defaults", None)
     if "run" in was:
         raise ConfigError(f"resume must be a run of train, got {folder}, an evaluation of {was.run}")
-    check_trusted(was, of=folder, trusted=config.model.trust_remote_code)
+    check_trusted(was, of=str(folder), trusted=config.model.trust_remote_code)
     whole = retain_targets_of_base(expand_retained(config))
     result = was.copy()
     for key in {names(word) for word in words} - {"resume"}:

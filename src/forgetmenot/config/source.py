@@ -11,6 +11,7 @@ from forgetmenot.config.build import build
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import choices
 from forgetmenot.config.settings import Asking
+from forgetmenot.config.trust import check_trusted
 from forgetmenot.result import FILE_NAME
 
 _AS_IT_IS = Asking()
@@ -45,7 +46,7 @@ def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", a
     config = _of_run(folder, key=key) if is_run(path) else _of_model(path)
     OmegaConf.set_struct(config, False)
     if is_run(path):
-        check_trusted(config, of=path, trusted=asking.trust_remote_code)
+        check_trusted(config, of=str(path), trusted=asking.trust_remote_code)
     config.model.trust_remote_code = asking.trust_remote_code
     config.objective = config.direction = config.resume = None  # a sweep's matter
     for name, value in changes.items():
@@ -54,17 +55,6 @@ def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", a
     if asking.chat is not None:
         _ask_in_chat(config, asking.chat, run=path if is_run(path) else None)
     return Source(config=config, folder=folder if is_run(path) else None)
-
-
-def check_trusted(settings: DictConfig, *, of: str | Path, trusted: bool) -> None:
-    """Raises ConfigError where a run's settings run the code that came with its model, and the user did not say so.
-
-    A run may come from anybody, and name a model of theirs.
-    """
-    if settings.model.get("trust_remote_code") and not trusted:
-        raise ConfigError(
-            f"model.trust_remote_code must be true on the command line too, since {of} runs code that its model brings"
-        )
 
 
 def _ask_in_chat(config: DictConfig, chat: bool, *, run: str | None) -> None:

@@ -116,8 +116,13 @@ def asked(tmp_path: Path) -> Path:
         (["method=lora", "method.rank=1,2"], "max_steps must be 2, as in the sweep that is resumed, got nothing"),
         (["method=full", "method.rank=1,2", "max_steps=2"], "method must be lora, as in"),
         (["method=lora", "method.rank=1,2", "max_steps=2", "epochs=9"], "epochs must be left out, as in"),
-        (["method=lora", "method.rank=2,1,4", "max_steps=2"], "method.rank must begin with 1,2, as in the sweep that"),
-        (["method=lora", "method.rank=1,8", "max_steps=2"], "method.rank must begin with 1,2, as in .*, got 1,8"),
+        (
+            ["method=lora", "method.rank=2,1,4", "max_steps=2"],
+            "method.rank must be 1, as .*, got 2 for its member 0",
+        ),
+        (["method=lora", "method.rank=1,8", "max_steps=2"], "method.rank must be 2, as in .*, got 8 for its member 1"),
+        (["method=lora", "method.rank=8", "max_steps=2"], "method.rank must be 1, as in .*, got 8 for its member 0"),
+        (["method=lora", "max_steps=2"], "method.rank must be 1, as in .*, got nothing for its member 0"),
     ],
 )
 def test_a_resumed_sweep_that_all_members_would_be_others_of_is_refused_before_any(
@@ -151,6 +156,29 @@ def test_members_of_a_resumed_sweep_have_the_folders_that_they_had(
     with pytest.raises(ConfigError) as refused:
         check_resumed(words)
     assert str(refused.value) == f"hydra.sweep.subdir {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["batch_size=8,16", "seed=1,2,3"], "batch_size must be 16, as in .*, got 8 for its member 2"),
+        (["seed=1,2", "batch_size=8,16"], "(batch_size|seed) must be .* for its member 1"),
+        (["batch_size=8,16,32", "seed=1"], "batch_size must be 8, as in .*, got 16 for its member 1"),
+        (["batch_size=8,16,32", "seed=1,2"], None),
+        (["batch_size='8',16", "seed=range(1,3)", "trainer.devices=1"], None),
+        (["batch_size=shuffle(8,16)", "seed=2,1"], None),
+        (["batch_size=9,16", "seed=1,2", "hydra/sweeper=optuna"], None),
+        (["batch_size=8,16", "seed=1,2", "epochs=2", "hydra/sweeper=optuna"], "epochs must be left out, as in"),
+    ],
+)
+def test_each_member_of_a_resumed_sweep_keeps_its_number(asked: Path, words: list[str], sentence: str | None) -> None:
+    then = ["batch_size=8,16", "seed=1,2"]
+    (asked / "multirun.yaml").write_text(OmegaConf.to_yaml({"hydra": {"overrides": {"task": then}}}))
+    if sentence is None:
+        check_resumed(["-m", *words, f"resume={asked}"])
+        return
+    with pytest.raises(ConfigError, match=sentence):
+        check_resumed(["-m", *words, f"resume={asked}"])
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_a_member_that_dies_as_it_goes_on_is_told_of_by_what_ended_it_now(capsys
 
 def test_another_commands_sweep_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:
     first, _ = sweep("method=lora,prompt", "seed=1")
+    (first.parent / "multirun.yaml").unlink()  # which would tell before any member
     sweep("method=full", "seed=1", f"resume={first.parent}", code=1)
     assert started() == ["1", "1"], "no other member runs with settings that one was refused for"
     assert "must be the sweep that this command started, got 0_full_sentiment for" in capsys.readouterr().err
@@ -85,7 +86,7 @@ def test_another_value_for_a_later_member_is_refused_before_the_first_one(capsys
     first, *_ = sweep("seed=1,2", code=1, seed_1="fail", seed_2="fail")
     sweep("seed=1,5", f"resume={first.parent}", code=1)
     assert started() == ["1", "2"] and not (first / "earlier_attempts").exists()
-    assert "error: seed must begin with 1,2, as in the sweep that is resumed, got 1,5\n" in capsys.readouterr().err
+    assert "error: seed must be 2, as in the sweep that is resumed, got 5 for its member 1\n" in capsys.readouterr().err
 
 
 def test_a_sweep_can_still_be_resumed_after_another_command_was_refused_in_its_folder() -> None:

@@ -2,12 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from operator import ne
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -72,41 +72,53 @@ def check_as_at_checkpoint(was: DictConfig, now: DictConfig) -> None:
 
 
 def check_same_words(asked: Sequence[str], settings: Sequence[str]) -> None:
-    """Raises ConfigError, naming both values, where a sweep was `asked` for with another value.
+    """Raises ConfigError, naming both values, where a sweep was `asked` for with another value for any of its members.
 
-    More may follow on those that members differ by. What else such words can say is checked member by member.
+    There may be fewer of them, and others behind. Those that files choose, or a search, are checked one by one.
     """
-    was, now = _asked_by_key(asked), _asked_by_key(settings)
-    for key in sorted(was.keys() | now.keys()):
-        before, after = was.get(key, "left out"), now.get(key, "nothing")
-        if isinstance(before, str) and isinstance(after, str) and before != after:
-            raise ConfigError(f"{key} must be {before}, as in the sweep that is resumed, got {after}")
-        if isinstance(before, list) and isinstance(after, list) and any(map(ne, before, after)):
-            raise ConfigError(
-                f"{key} must begin with {','.join(before)}, as in the sweep that is resumed, got {','.join(after)}"
-            )
+    was, now = _values_by_key(asked), _values_by_key(settings)
+    keys = sorted(was.keys() | now.keys())
+    was |= {key: ["left out"] for key in keys if key not in was}
+    now |= {key: ["nothing"] for key in keys if key not in now}
+    if None in (*was.values(), *now.values()) or "hydra/sweeper" in keys:
+        keys = [key for key in keys if _is_one(was[key]) and _is_one(now[key])]
+        was, now = ({key: each[key] for key in keys} for each in (was, now))
+    for number, (before, after) in enumerate(zip(_members(was), _members(now), strict=False)):
+        for key in keys:
+            if before[key] != after[key] and not _may_differ(key):
+                where = "" if _is_one(was[key]) and _is_one(now[key]) else f" for its member {number}"
+                raise ConfigError(
+                    f"{key} must be {before[key]}, as in the sweep that is resumed, got {after[key]}{where}"
+                )
 
 
-def _asked_by_key(words: Sequence[str]) -> dict[str, str | list[str] | None]:
-    """Returns what words set by key, where it has to be as it was: a value, several, or None for what has no list."""
-    parsed = OverridesParser.create().parse_overrides(list(words))
-    kept = [word for word in parsed if names(word.get_key_element()) == SUBDIR or not _may_differ(word)]
-    return {word.get_key_element(): _values(word) if word.is_sweep_override() else _text(word) for word in kept}
+def _values_by_key(words: Sequence[str]) -> dict[str, list[str] | None]:
+    """Returns what words set, one value or those of a sweep; None where the words alone do not tell which."""
+    return {word.get_key_element(): _values(word) for word in OverridesParser.create().parse_overrides(list(words))}
 
 
 def _values(word: Override) -> list[str] | None:
-    if word.value_type is ValueType.GLOB_CHOICE_SWEEP or not word.is_discrete_sweep():
+    if not word.is_sweep_override():
+        value = word.value()  # of a text what it says, whether it was quoted or not
+        return [value if isinstance(value, str) else str(word.get_value_element_as_str())]
+    shuffled = getattr(word.value(), "shuffle", False)
+    if shuffled or word.value_type is ValueType.GLOB_CHOICE_SWEEP or not word.is_discrete_sweep():
         return None
-    return list(word.sweep_string_iterator())
+    return [value.text if isinstance(value, QuotedString) else str(value) for value in word.sweep_iterator()]
 
 
-def _may_differ(word: Override) -> bool:
-    return re.split(r"[./@]", names(word.get_key_element()))[0] in _MAY_DIFFER
+def _members(values: Mapping[str, list[str] | None]) -> Iterator[dict[str, str]]:
+    """Yields what each member has of the values, in the order of Hydra's numbers."""
+    for chosen in product(*(each or [] for each in values.values())):
+        yield dict(zip(values, chosen, strict=True))
 
 
-def _text(word: Override) -> str:
-    value = word.value()  # of a text what it says, whether it was quoted or not
-    return value if isinstance(value, str) else str(word.get_value_element_as_str())
+def _is_one(values: list[str] | None) -> bool:
+    return values is not None and len(values) == 1
+
+
+def _may_differ(key: str) -> bool:
+    return names(key) != SUBDIR and re.split(r"[./@]", names(key))[0] in _MAY_DIFFER
 
 
 def check_member(config: DictConfig, folder: Path, *, number: int, place: Path) -> None:

@@ -34,6 +34,7 @@ END = Path(forgetmenot.config.sbatch.__file__).with_name("member.sbatch").read_t
         ({"additional_parameters": {"wra": "x"}}, {}, "additional_parameters must leave wrap to the sweep, got wra"),
         ({"additional_parameters": {"export_f": "x"}}, {}, "additional_parameters must leave export-file to the sweep"),
         ({"additional_parameters": {"error": "x"}}, {}, "additional_parameters must leave error to the sweep"),
+        ({"additional_parameters": {"test_only": True}}, {}, "additional_parameters must leave test-only to the sweep"),
         ({"additional_parameters": {"wrap=x": 1}}, {}, "additional_parameters must be options of sbatch by name"),
     ],
 )

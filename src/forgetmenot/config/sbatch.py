@@ -26,9 +26,9 @@ _OPTIONS = {
 _OURS = (
     *_OPTIONS.values(),
     *"array chdir clusters comment error export export-file get-user-env input job-name mem no-requeue output".split(),
-    *"requeue signal wait wrap".split(),
+    *"help requeue signal test-only usage version wait wrap".split(),
 )
-"""Options that have a setting of their own, or on which it rests what runs and that members are found again."""
+"""Options that have a setting of their own, or on which it rests that members run, as they are, and are found again."""
 
 _NOT_SHORTENED = ("gpus", "ntasks")
 """Options whose names others begin with; any other such name sbatch takes as short for the longer one."""

@@ -42,7 +42,7 @@ def settings_of_run(config: DictConfig, folder: Path, *, words: Sequence[str]) -
     was.pop("defaults", None)
     if "run" in was:
         raise ConfigError(f"resume must be a run of train, got {folder}, an evaluation of {was.run}")
-    check_trusted(was, of=str(folder), trusted=config.model.trust_remote_code)
+    check_trusted(was, of=str(folder), trusted=bool(config.model.get("trust_remote_code")))
     whole = retain_targets_of_base(expand_retained(config))
     result = was.copy()
     for key in {names(word) for word in words} - {"resume"}:

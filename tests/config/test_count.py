@@ -48,6 +48,10 @@ def test_words_that_nobody_kept_tell_nothing(tmp_path: Path) -> None:
             "hydra.run.dir must be left out of a sweep, got all; hydra.sweep.dir=FOLDER holds its runs",
         ),
         (
+            "hydra.sweep.subdir=a/${hydra.job.num}",
+            "hydra.sweep.subdir must be a name without /, so that the sweep is found again, got a/${hydra.job.num}",
+        ),
+        (
             "hydra.sweep.subdir=same",
             "hydra.sweep.subdir must hold ${hydra.job.num}, so that each member has a folder of its own, got same",
         ),

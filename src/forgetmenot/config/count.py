@@ -23,7 +23,7 @@ SUBDIR = "hydra.sweep.subdir"
 
 
 def check_swept(settings: Sequence[str]) -> None:
-    """Raises ConfigError for a word of which there would be no members, one folder for all, one run, and two sweeps."""
+    """Raises ConfigError for a word of which there would be no members, wrong folders, one run, and two sweeps."""
     for word in OverridesParser.create().parse_overrides(list(settings)):
         key = names(word.get_key_element())
         if word.is_sweep_override() and _values(word) == 0:
@@ -40,6 +40,8 @@ def check_swept(settings: Sequence[str]) -> None:
             raise ConfigError(
                 f"{key} must hold ${{hydra.job.num}}, so that each member has a folder of its own, got {word.value()}"
             )
+        if key == SUBDIR and "/" in re.sub(r"\$\{[^}]*\}", "", str(word.value())):
+            raise ConfigError(f"{key} must be a name without /, so that the sweep is found again, got {word.value()}")
         if key == "sweep" and (word.is_sweep_override() or isinstance(word.value(), list)):
             raise ConfigError(f"sweep must be one at a time, got {word.input_line}; give each a command of its own")
 

@@ -187,3 +187,16 @@ def test_a_base_that_cannot_learn_to_end_its_answers_says_so(train: Train, tiny_
     told = "Answers cannot learn to end: the output head of causal has one row for <eos> and 2 other tokens, and lora"
     assert told in train(f"model.path={unmet}", "method=lora", "max_steps=1").stdout
     assert "cannot learn" not in train(f"model.path={unmet}", "method=full", "max_steps=1").stdout
+
+
+def test_what_another_job_of_slurms_left_in_the_working_folder_is_not_gone_on_with(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        "NTASKS": "1", "NTASKS_PER_NODE": "1", "JOB_ID": "1", "JOB_NAME": "train", "PROCID": "0", "LOCALID": "0",
+        "NODEID": "0", "NNODES": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_text("Lightning's own name, of another project")
+    done = train("max_steps=1")
+    assert (done.code, read_result(done.folder)["status"]) == (0, "complete"), done.stderr

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from forgetmenot.data.collate import Collator
 from forgetmenot.data.compare import Comparison
 from forgetmenot.data.examples import ScoringSet
-from forgetmenot.data.plan import Cut, Plan
+from forgetmenot.data.plan import Cut, Plan, dealt
 from forgetmenot.data.rows import EncodedSplit
 from forgetmenot.data.types import Batch, Compared, ComparedStep, ScoringBatch, Step, StepTask
 
@@ -151,7 +151,8 @@ class AdaptationData(LightningDataModule):
     def _scoring_cuts(self, data: ScoringSet) -> list[Cut]:
         """Cuts rows, sorted by length, into batches of at most `micro_batch_tokens` with padding and answers.
 
-        Returns this rank's, as many as every other rank's.
+        Returns this rank's, as many as every other rank's. Batches are those of one process, however many ranks share
+        them: in others, losses would come out otherwise in their last digits.
         """
         rank, world_size = self._rank()
         width = self.collator.to_score().width
@@ -166,7 +167,7 @@ class AdaptationData(LightningDataModule):
         lengths = np.array([widths[tokens] for tokens in rows.tolist()]) + answer
         limit = self.plan.micro_batch_tokens
         whole = Plan(lengths=lengths, batch_size=len(lengths), micro_batch_tokens=limit, seed=0, rounded=True)
-        return whole.cuts(0, rank=rank, world_size=world_size)
+        return dealt(whole.micro_batches(0, world_size=1), rank=rank, world_size=world_size)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

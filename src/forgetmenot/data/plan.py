@@ -4,6 +4,7 @@ Learning depends on `batch_size` alone. Lengths only decide how a step is cut, s
 pass holds more than `micro_batch_tokens`. Position k of a plan is a function of (seed, k).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -77,10 +78,7 @@ class Plan:
 
     def cuts(self, step: int, *, rank: int, world_size: int) -> list[Cut]:
         """Returns one rank's micro-batches of `step`; every rank gets the same number."""
-        cuts = [(part, 1.0) for part in self.micro_batches(step, world_size=world_size)]
-        while len(cuts) % world_size:
-            cuts.append((cuts[0][0], 0.0))
-        return cuts[rank::world_size]
+        return dealt(self.micro_batches(step, world_size=world_size), rank=rank, world_size=world_size)
 
     def halved(self, step: int, *, world_size: int) -> "Plan":
         """Returns the plan with micro-batches of half the tokens of the largest that `step` has now.
@@ -130,6 +128,15 @@ class Plan:
                 tokens = (rows + 1) * length
             rows += 1
         return [*sizes, rows]
+
+
+def dealt(micro_batches: Sequence[np.ndarray], *, rank: int, world_size: int) -> list[Cut]:
+    """Returns one rank's micro-batches, every `world_size`-th; where they do not come out even, others get one again.
+
+    That one has weight 0, so that every rank has the same number.
+    """
+    again = [(micro_batches[0], 0.0)] * (-len(micro_batches) % world_size)
+    return [*((each, 1.0) for each in micro_batches), *again][rank::world_size]
 
 
 @lru_cache(maxsize=1)

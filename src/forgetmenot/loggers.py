@@ -85,6 +85,22 @@ class JsonlLogger(Logger):
         self.save()
 
 
+def check_places(values: Mapping[str, object], *, key: str = "logger") -> None:
+    """Raises ValueError, naming the setting's key, where a logger would write outside of the run's folder."""
+    for name, value in values.items():
+        each = value if isinstance(value, list) else [value]
+        if isinstance(value, Mapping):
+            check_places(value, key=f"{key}.{name}")
+        elif name in ("dir", "save_dir", "root_dir") and value is not None:
+            raise ValueError(f"{key}.{name} must be left out, since a run is logged in its own folder, got {value}")
+        elif any(isinstance(text, str) and _leaves(text) for text in each):
+            raise ValueError(f"{key}.{name} must be a name or a path within the run's folder, got {value}")
+
+
+def _leaves(text: str) -> bool:
+    return text.startswith(("/", "~", "file:")) or ".." in Path(text).parts
+
+
 def open_logger(make_logger: Callable[..., Logger], folder: Path) -> Logger | None:
     """Returns the chosen logger, writing into the run's folder; None where WANDB_MODE=disabled turns W&B off.
 

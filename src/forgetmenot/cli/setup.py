@@ -22,6 +22,7 @@ from forgetmenot.cli.checks import (
     check_sharing,
     warn_of_a_full_head,
 )
+from forgetmenot.cli.groups import logger_of, regularizers_of, settings_of, trainer_values
 from forgetmenot.config.build import build, build_partial, import_plugins, plain
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import cache_folder
@@ -45,10 +46,8 @@ from forgetmenot.record import on_rank_zero
 from forgetmenot.regularizer.base import Regularizer
 from forgetmenot.result import ModelSection
 from forgetmenot.scoring import monitored
-from forgetmenot.trainer import SHARDED, Precision, check_names, choose_precision, try_trainer, uses_cuda
+from forgetmenot.trainer import SHARDED, Precision, choose_precision, uses_cuda
 
-_NEEDED_GROUPS = ("model", "data", "method", "optimizer", "schedule", "trainer")
-_GROUPS = (*_NEEDED_GROUPS, "regularizer", "replay", "logger")
 _OPTIMIZER_KEYS = ("lr", "weight_decay", "clip_norm")  # ours: the rest goes to the optimizer's class
 
 
@@ -172,12 +171,12 @@ def set_up(
     config: DictConfig, *, read: ReadExamples = read_examples, tokenize: LoadTokenizer = load_tokenizer
 ) -> Setup:
     """Returns the run's parts, `read` of their examples; raises ConfigError or ValueError in one sentence."""
-    settings = _settings(config)
+    settings = settings_of(config)
     plugins = import_plugins(settings.plugins)
 
     model = plain_base(build(config.model, Model, key="model"))
     method = build(config.method, Method, key="method", plugins=plugins)
-    regularizers = _regularizers(config, plugins=plugins)
+    regularizers = regularizers_of(config, plugins=plugins)
     replay = build(config.replay, Replay, key="replay") if config.get("replay") else None
     mixing, targets, retained = tasks_of(config.data)
     check_objective(settings.objective, targets)
@@ -186,8 +185,8 @@ def set_up(
     make_schedule = build_partial(config.schedule, LRScheduler, key="schedule", plugins=plugins)
     stepping = build(DictConfig({name: optimizer.get(name) for name in _OPTIMIZER_KEYS}), Stepping, key="optimizer")
     try_optimizer(make_optimizer, make_schedule)
-    make_logger = build_partial(config.logger, Logger, key="logger", plugins=plugins) if config.get("logger") else None
-    trainer = _trainer_values(config)
+    make_logger = logger_of(config, plugins=plugins)
+    trainer = trainer_values(config)
 
     model_config = read_config(model)
     facts = read_facts(model, model_config)
@@ -247,34 +246,6 @@ def _learning_rate(method: Method, stepping: Stepping, *, scale: float) -> float
             on_rank_zero(warnings.warn)(f"optimizer.lr has no effect: {method.name} trains nothing", stacklevel=4)
         return None
     return method.lr * scale if stepping.lr is None else stepping.lr
-
-
-def _settings(config: DictConfig) -> Settings:
-    for name in _NEEDED_GROUPS:
-        if config.get(name) is None:
-            raise ConfigError(f"{name} must be one of conf/{name}, got null")
-    root = DictConfig({key: value for key, value in config.items() if key not in _GROUPS})
-    return build(root, Settings, key="")
-
-
-def _regularizers(config: DictConfig, *, plugins: tuple[str, ...]) -> tuple[Regularizer, ...]:
-    if "regularizer" in config and config.regularizer is None:
-        raise ConfigError("regularizer must be [], l2_sp or a list of them, got null; regularizer=[] takes none")
-    chosen = config.get("regularizer") or {}
-    built = {
-        name: build(node, Regularizer, key=f"regularizer.{name}", plugins=plugins) for name, node in chosen.items()
-    }
-    for name, regularizer in built.items():
-        if regularizer.name != name:  # what it is logged and told about by
-            raise ConfigError(f"regularizer.{name}.name must be {name}, got {regularizer.name}")
-    return tuple(built.values())
-
-
-def _trainer_values(config: DictConfig) -> dict[str, object]:
-    values = plain(config.trainer, key="trainer")
-    check_names(values)
-    try_trainer(values)
-    return dict(values)
 
 
 def _chat(model: Model, facts: ModelFacts, *, tokenizer: PreTrainedTokenizerBase) -> Chat | None:

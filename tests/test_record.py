@@ -127,6 +127,18 @@ def test_a_folder_with_the_result_of_another_run_is_refused_and_left_as_it_is(tm
     assert RunResult.read(tmp_path).name == "first"
 
 
+def test_settings_that_lie_in_a_folder_are_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("of a run that was killed, or of something else")
+    refused = pytest.raises(
+        ValueError, match=r"^hydra\.run\.dir must be a new folder, got .* with a config\.yaml; resume="
+    )
+    with refused, recording(tmp_path, RunResult(name="second")):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+    with recording(tmp_path, RunResult(name="first"), goes_on=True):
+        pass
+
+
 def test_a_folder_that_another_run_still_writes_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     refused = pytest.raises(ValueError, match="a folder that no other process writes")
     with recording(tmp_path, RunResult(name="first")), refused, recording(tmp_path, RunResult(name="second")):

@@ -45,8 +45,8 @@ def recording(folder: Path, result: RunResult, *, goes_on: bool = False) -> Iter
     """
     with ExitStack() as stack:
         on_rank_zero(stack.enter_context)(only_writer(folder))
-        if (folder / FILE_NAME).exists() and not (goes_on or _ended_before_it_began(folder)):
-            raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
+        if not goes_on:
+            on_rank_zero(_check_new)(folder)
         with _recorded(folder, result, goes_on=goes_on):
             yield result
 
@@ -90,9 +90,18 @@ def _write(result: RunResult, folder: Path, *, goes_on: bool) -> None:
         result.write(folder)
 
 
-def _ended_before_it_began(folder: Path) -> bool:
-    """Tells whether a run was interrupted there before it wrote its settings, and so before it computed anything."""
-    return not (folder / "config.yaml").exists() and RunResult.read(folder).status == "interrupted"
+def _check_new(folder: Path) -> None:
+    """Raises ValueError where a run has written there, but for one that was interrupted before it wrote its settings.
+
+    That one has computed nothing. One that was killed has no record, and may have checkpoints; settings of something
+    else's would be written over.
+    """
+    if (folder / "config.yaml").exists():
+        raise ValueError(
+            f"hydra.run.dir must be a new folder, got {folder} with a config.yaml; resume={folder} goes on with a run"
+        )
+    if (folder / FILE_NAME).exists() and RunResult.read(folder).status != "interrupted":
+        raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
 
 
 def write_predictions(

@@ -32,6 +32,8 @@ class _Outliving:
             self._stream.flush()
 
     def __getattr__(self, name: str) -> object:
+        if name == "_stream":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     @contextmanager

@@ -1,6 +1,7 @@
 """What makes a command line a sweep, wherever it is said, is checked before Hydra writes anything."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,7 @@ def test_members_of_a_resumed_sweep_have_the_folders_that_they_had(
         (["batch_size='8',16", "seed=range(1,3)", "trainer.devices=1"], None),
         (["batch_size=shuffle(8,16)", "seed=2,1"], None),
         (["batch_size=9,16", "seed=1,2", "hydra/sweeper=optuna"], None),
+        (["batch_size=8.0,16", "++seed=1,2"], None),
         (["batch_size=8,16", "seed=1,2", "epochs=2", "hydra/sweeper=optuna"], "epochs must be left out, as in"),
     ],
 )
@@ -179,6 +181,29 @@ def test_each_member_of_a_resumed_sweep_keeps_its_number(asked: Path, words: lis
         return
     with pytest.raises(ConfigError, match=sentence):
         check_resumed(["-m", *words, f"resume={asked}"])
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "sentence"),
+    [
+        ("regularizer=[l2_sp],[kl]", "regularizer=['l2_sp']", None),
+        ('regularizer=["l2_sp"]', "regularizer=[l2_sp],[kl]", None),
+        ("data.weights={x: 1, y: null}", "data.weights={y: null, x: 1}", None),
+        (
+            "regularizer=[l2_sp],[kl]",
+            "regularizer=[ewc]",
+            "regularizer must be [l2_sp], as in the sweep that is resumed",
+        ),
+        ("direction=null", "direction=min", "direction must be null, as in the sweep that is resumed, got min"),
+    ],
+)
+def test_words_are_the_same_however_they_are_written(asked: Path, then: str, now: str, sentence: str | None) -> None:
+    (asked / "multirun.yaml").write_text(OmegaConf.to_yaml({"hydra": {"overrides": {"task": [then]}}}))
+    if sentence is None:
+        check_resumed(["-m", now, f"resume={asked}"])
+        return
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        check_resumed(["-m", now, f"resume={asked}"])
 
 
 @pytest.mark.parametrize(

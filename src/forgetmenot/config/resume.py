@@ -25,6 +25,8 @@ _MAY_DIFFER = (
 """Settings of the machine and of the record, and what is no setting of a run."""
 _SETTINGS = frozenset(("seed", "model", "data"))
 """Some that every run and evaluation has."""
+_MORE_THAN_WORDS = frozenset(("hydra/sweeper", "sweep", "experiment"))
+"""Words with which a sweep's words alone do not say what its members have."""
 _MAY_BE_LONGER = (*_MAY_DIFFER, "epochs", "max_steps")
 """What may differ where a run goes on."""
 
@@ -80,7 +82,7 @@ def check_same_words(asked: Sequence[str], settings: Sequence[str]) -> None:
     keys = sorted(was.keys() | now.keys())
     was |= {key: ["left out"] for key in keys if key not in was}
     now |= {key: ["nothing"] for key in keys if key not in now}
-    if None in (*was.values(), *now.values()) or "hydra/sweeper" in keys:
+    if None in (*was.values(), *now.values()) or not _MORE_THAN_WORDS.isdisjoint(keys):
         keys = [key for key in keys if _is_one(was[key]) and _is_one(now[key])]
         was, now = ({key: each[key] for key in keys} for each in (was, now))
     for number, (before, after) in enumerate(zip(_members(was), _members(now), strict=False)):
@@ -94,17 +96,30 @@ def check_same_words(asked: Sequence[str], settings: Sequence[str]) -> None:
 
 def _values_by_key(words: Sequence[str]) -> dict[str, list[str] | None]:
     """Returns what words set, one value or those of a sweep; None where the words alone do not tell which."""
-    return {word.get_key_element(): _values(word) for word in OverridesParser.create().parse_overrides(list(words))}
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    return {word.get_key_element().lstrip("+"): _values(word) for word in parsed}
 
 
 def _values(word: Override) -> list[str] | None:
     if not word.is_sweep_override():
-        value = word.value()  # of a text what it says, whether it was quoted or not
-        return [value if isinstance(value, str) else str(word.get_value_element_as_str())]
+        return [_said(word.value())]
     shuffled = getattr(word.value(), "shuffle", False)
     if shuffled or word.value_type is ValueType.GLOB_CHOICE_SWEEP or not word.is_discrete_sweep():
         return None
-    return [value.text if isinstance(value, QuotedString) else str(value) for value in word.sweep_iterator()]
+    return [_said(value) for value in word.sweep_iterator()]
+
+
+def _said(value: object) -> str:
+    """Returns what a word's value says, however it was written."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_said, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(sorted(f'{_said(key)}:{_said(each)}' for key, each in value.items()))}}}"
+    if isinstance(value, QuotedString):
+        return value.text
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _members(values: Mapping[str, list[str] | None]) -> Iterator[dict[str, str]]:

@@ -105,6 +105,22 @@ def test_a_checkpoint_in_another_format_is_told_of_by_its_file(
     assert files_of(failed.folder) == before
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.log", "checkpoints", "adapter"])
+def test_a_run_that_holds_a_link_is_not_written_to(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    failed = killed(train, monkeypatch)
+    own = tmp_path / "mine"
+    file = failed.folder / name
+    file.rename(own) if file.exists() else own.mkdir()
+    file.symlink_to(own)
+    before = own.read_bytes() if own.is_file() else list(own.rglob("*"))
+    refused = finish([f"resume={failed.folder}"], failed.place)
+    assert refused.code == 1
+    assert refused.sentence.startswith("error: resume must be a folder without links") and name in refused.sentence
+    assert (own.read_bytes() if own.is_file() else list(own.rglob("*"))) == before
+
+
 def test_best_weights_that_are_no_plain_tensors_are_told_of_before_anything(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

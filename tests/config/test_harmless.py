@@ -1,6 +1,7 @@
 """A config from anybody makes Hydra build, import and set nothing but what sweeps and logs need."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from tiny_runs import logging_kept
 from forgetmenot.config.app import run_app
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.harmless import check_hydra
+from forgetmenot.config.paths import conf_folder
 
 COPY = "{_target_: shutil.copyfile, src: own/config.yaml, dst: ran}"
 HOSTILE = {
@@ -71,6 +73,21 @@ def test_a_whole_config_runs_a_models_code_only_where_the_command_line_says_so(
     assert line.startswith("error: model.trust_remote_code must be true on the command line too")
     with logging_kept():
         run_app(lambda: lambda config: None, config_name="train", arguments=[*words, "model.trust_remote_code=true"])
+
+
+@pytest.mark.parametrize("way", ["--config-path", "../.."])
+def test_a_config_is_ours_only_from_our_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str) -> None:
+    mine = shutil.copytree(conf_folder(), tmp_path / "conf")
+    (mine / "model" / "causal.yaml").write_text(
+        (mine / "model" / "causal.yaml").read_text().replace("trust_remote_code: false", "trust_remote_code: true")
+    )
+    flat = "# @package _global_\nmodel: {trust_remote_code: true}\n"
+    (tmp_path / "flat.yaml").write_text(flat)
+    elsewhere = os.path.relpath(tmp_path / "flat", conf_folder())
+    words = [way, str(mine), "model.path=x"] if way == "--config-path" else ["--config-name", elsewhere]
+    with pytest.raises(SystemExit), logging_kept():
+        run_app(lambda: lambda config: None, config_name="train", arguments=words)
+    assert "model.trust_remote_code must be true on the command line too" in capsys.readouterr().err
 
 
 def test_a_whole_config_does_not_say_what_jobs_run_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from forgetmenot.cli.desk import Desk
 from forgetmenot.cli.setup import Setup
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.resume import check_as_at_checkpoint, settings_of_run
+from forgetmenot.config.trust import check_no_links
 from forgetmenot.config.words import names
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.durable import sync
@@ -48,6 +49,7 @@ def go_on(
         return config, None
     if Path(config.resume).resolve() != folder.resolve():
         raise ConfigError(f"hydra.run.dir must be left to resume={config.resume}, got {folder}")
+    check_no_links(folder)
     last = _last_checkpoint(folder, console=console)
     if (folder / FILE_NAME).is_file() and _is_complete(folder, last):
         raise ConfigError(

@@ -6,6 +6,7 @@ Hydra does so before it calls us. What a config's own groups may name is decided
 import re
 from collections.abc import Iterator, Sequence
 from functools import wraps
+from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.plugins.config_source import ConfigSource
@@ -44,7 +45,7 @@ def guard_hydra() -> None:
         config: DictConfig = load(loader, config_name, overrides, *rest, **named)  # type: ignore[arg-type]
         check_hydra(config.hydra)
         _check_overrides(config.hydra.overrides, overrides)
-        if not (conf_folder() / f"{config_name}.yaml").is_file():
+        if not _is_ours(loader, config_name):
             _check_whole(config, overrides)
         return config
 
@@ -58,6 +59,13 @@ def guard_hydra() -> None:
         make(source, provider, path)
 
     ConfigSource.__init__ = made  # type: ignore[method-assign, assignment]
+
+
+def _is_ours(loader: ConfigLoaderImpl, config_name: str | None) -> bool:
+    """Tells whether the whole config is one of this project's, from its own folder."""
+    places = [place.path for place in loader.config_search_path.get_path() if place.provider == "main"]
+    names_own = re.fullmatch(r"\w+", config_name or "") and (conf_folder() / f"{config_name}.yaml").is_file()
+    return bool(names_own) and [Path(str(place).removeprefix("file://")) for place in places] == [conf_folder()]
 
 
 def _check_overrides(written: DictConfig, overrides: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from forgetmenot.config.child import PROGRAM, own_environment
 from forgetmenot.config.count import ASKED, words_asked
 from forgetmenot.config.errors import ConfigError
 from forgetmenot.config.paths import conf_folder, is_run_folder
+from forgetmenot.config.trust import check_no_links
 from forgetmenot.config.words import config_dirs, parted, value_of
 from forgetmenot.durable import write_whole
 from forgetmenot.signals import exit_code
@@ -176,6 +177,7 @@ def check_resumed(arguments: Sequence[str]) -> None:
     resumed = value_of("resume", arguments)
     if resumed is None:
         return
+    check_no_links(Path(resumed))
     if is_run_folder(resumed):
         if asks_for_sweep(arguments):
             raise ConfigError(f"resume must be a sweep's folder with -m, got the run {resumed}; a run goes on without")

@@ -1,4 +1,7 @@
-"""Whether the code that a model brings may run: a run and a whole config may come from anybody, and name any model."""
+"""A run and a whole config may come from anybody: what of them runs code, or leads elsewhere, is refused."""
+
+import os
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -8,7 +11,7 @@ TRUST = "model.trust_remote_code"
 
 
 def check_trusted(settings: DictConfig, *, of: str, trusted: bool) -> None:
-    """Raises ConfigError where the `settings` of something have such code run, and the user has not said so.
+    """Raises ConfigError where the `settings` of something run code that a model brings, and the user did not say so.
 
     They count as they are written: what ${...} stands for may be another value later.
     """
@@ -17,3 +20,16 @@ def check_trusted(settings: DictConfig, *, of: str, trusted: bool) -> None:
     value = model.get("trust_remote_code") if isinstance(model, dict) else model
     if value not in (None, False) and not trusted:
         raise ConfigError(f"{TRUST} must be true on the command line too, since {of} runs code that its model brings")
+
+
+def check_no_links(folder: Path) -> None:
+    """Raises ConfigError where what is to be gone on with holds a link: it may come from anybody, and is written to.
+
+    W&B keeps links of its own below its folder.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place) / name
+            if path.is_symlink():
+                raise ConfigError(f"resume must be a folder without links, which lead elsewhere, got {path}")
+        folders[:] = [name for name in folders if name != "wandb"]

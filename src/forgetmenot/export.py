@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 
 from forgetmenot.data.encode import plain_frame
 from forgetmenot.durable import whole_folder
-from forgetmenot.method.base import Method
+from forgetmenot.method.base import Method, load_learned
 from forgetmenot.model.load import Model, load, read_config
 from forgetmenot.model.quantize import dequantized
 
@@ -30,7 +30,7 @@ def merged(model: Model, *, method: Method, learned: Path, seed: int) -> PreTrai
     Of a base that was held in 4 bits it is the weights that those stand for: over others the run's answers were others.
     """
     base = load(model, config=read_config(model), dtype=DTYPE, seed=seed, quantization=method.quantization)
-    return method.merge(method.load(dequantized(base) if method.quantization else base, learned))
+    return method.merge(load_learned(method, dequantized(base) if method.quantization else base, learned))
 
 
 def check_free(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """One task after another: a finished run is the base of the next, and what it was tuned for is retained."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,41 @@ def test_evaluate_and_export_find_the_base_again(second: Finished, tmp_path: Pat
     assert done.code == 0, done.stderr
     assert read_result(done.folder)["tasks"] == read_result(second.folder)["tasks"]
     assert finish([f"run={second.folder}", "to=plain"], tmp_path, command="export").code == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("method.rank=0", "method.rank must be"),
+        ("method.rank=9999", "method.rank must be"),
+        ("max_length=9", "max_length must"),
+        ("method.target_modules=[nothing]", "method.target_modules must"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_run_is_merged_into_its_base(
+    finished_run: Finished, tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch, word: str,
+    sentence: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("FORGETMENOT_CACHE", str(tmp_path / "cache"))
+    done = finish([*tiny_arguments, f"model.path={finished_run.folder}", word], tmp_path)
+    assert done.code == 1 and done.sentence.startswith(f"error: {sentence}")
+    assert not (tmp_path / "cache" / "merged").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "ask", "export"])
+def test_a_run_whose_learned_weights_are_damaged_is_told_of_in_a_sentence(
+    finished_run: Finished, tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("FORGETMENOT_CACHE", str(tmp_path / "cache"))
+    run = shutil.copytree(finished_run.folder, tmp_path / "run")
+    (run / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
+    words = {
+        "train": [*tiny_arguments, "model.path=run"], "evaluate": ["run=run"], "ask": ["run=run", "prompt=a film"],
+        "export": ["run=run", "to=out"],
+    }[command]  # fmt: skip
+    done = finish(words, tmp_path, command=command)
+    assert done.code == 1 and done.sentence.startswith("error: run must be one whose "), done.stderr
+    assert "adapter is whole, got a damaged file there" in done.sentence
 
 
 def test_a_third_run_retains_the_targets_of_both_and_merges_only_what_is_new(

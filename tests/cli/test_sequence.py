@@ -45,6 +45,20 @@ def test_a_mistake_is_told_before_anything_is_trained(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_earlier_target_that_a_stage_retains_from_elsewhere_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_data: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own" / "data").mkdir(parents=True)
+    (tmp_path / "own" / "data" / "mine.yaml").write_text(
+        f"defaults: [local, _self_]\nname: party\npath: {tiny_data}\nprompt: text\ncompletion: label\nretained: []\n"
+    )
+    sentence = r"data\.retained must be data sets of different names.*party twice \(stage 2, data=sentiment\)"
+    with pytest.raises(ValueError, match=sentence):
+        main(["--config-dir", "own", "data=[mine,sentiment]", "method=lora"])
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
 def run(arguments: list[str], *, place: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], cwd=place, capture_output=True, text=True, check=False)
 

@@ -33,6 +33,18 @@ class Mergeable:
     seed: int
 
 
+def shape_of(model: Model) -> Model:
+    """Returns a plain model like the one at `model.path` but for its weights: of a run, what it began with.
+
+    So what cannot be is known before weights are read and merged.
+    """
+    if not is_run(model.path):
+        return model
+    asking = Asking(trust_remote_code=model.trust_remote_code)
+    began = build(read_source(model.path, {}, key="model.path", asking=asking).config.model, Model, key="model")
+    return shape_of(replace(model, path=began.path, weights="pretrained"))
+
+
 def plain_base(model: Model) -> Model:
     """Returns `model` itself, or where its path is a finished run the plain model that the run came to.
 

@@ -32,7 +32,7 @@ def check_objective(name: str | None, targets: Sequence[Task]) -> None:
 
 
 def check_lengths(
-    settings: Settings, facts: ModelFacts, *, method: Method, chat: Chat | None, tasks: tuple[Task, ...]
+    settings: Settings, facts: ModelFacts, *, method: Method, chat: Chat | None, tasks: Sequence[Task]
 ) -> None:
     """Raises ConfigError where max_length is longer than the model reads, or too short for an answer."""
     if facts.context is not None and settings.max_length > facts.context:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from rich.console import Console
 
 from forgetmenot.config.child import PROGRAM, own_environment, run_child, stopping
@@ -73,19 +74,24 @@ def _check_stages(settings: Sequence[str], names: Sequence[str]) -> None:
     from forgetmenot.cli.penalties import check_penalties
     from forgetmenot.cli.setup import set_up
     from forgetmenot.cli.trainable import check_trainable
-    from forgetmenot.config.retained import expand_retained, retain_targets_of_base
+    from forgetmenot.config.retained import expand_retained, retain, retain_targets_of_base
     from forgetmenot.export import check_mergeable
 
     register_resolvers()
-    tasks: set[str] = set()
+    earlier: list[DictConfig] = []  # which later stages retain
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         for number, name in enumerate(names, start=1):
             try:
                 config = compose("train", overrides=[*_overrides(settings), f"data={name}"])
                 if "tasks" in config.data:
                     raise ConfigError(f"data must be a list of single data sets, got {name}, which mixes several")
+                config = retain_targets_of_base(expand_retained(config))
+                if config.data.name in [data.name for data in earlier]:
+                    raise ConfigError(f"data.name must be another in each stage, got {config.data.name} twice")
+                retain(config, earlier)
+                earlier.append(config.data)
                 with warnings.catch_warnings(action="ignore"):  # the stage itself warns
-                    stage = set_up(retain_targets_of_base(expand_retained(config)))
+                    stage = set_up(config)
                     check_trainable(stage)
                     check_penalties(stage)
                 if len(names) > 1:
@@ -93,9 +99,6 @@ def _check_stages(settings: Sequence[str], names: Sequence[str]) -> None:
             except (ValueError, OSError, *HYDRA_ERRORS) as error:
                 sentence = hydra_sentence(error) if isinstance(error, HYDRA_ERRORS) else str(error)
                 raise ConfigError(f"{sentence} (stage {number}, data={name})") from error
-            if stage.target.task.name in tasks:
-                raise ConfigError(f"data.name must be another in each stage, got {stage.target.task.name} twice")
-            tasks.add(stage.target.task.name)
 
 
 def _overrides(settings: Sequence[str]) -> list[str]:

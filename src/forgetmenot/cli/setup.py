@@ -1,8 +1,9 @@
 """Builds what a run is made of from its config, and checks all that can be checked before any weight is read."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from forgetmenot.answers import warn_of_unseen_letters
-from forgetmenot.cli.base import plain_base
+from forgetmenot.cli.base import plain_base, shape_of
 from forgetmenot.cli.checks import (
     check_lengths,
     check_objective,
@@ -34,6 +35,7 @@ from forgetmenot.data.encode import Encoder
 from forgetmenot.data.examples import ReadExamples, TaskExamples, read_examples
 from forgetmenot.data.mix import Mixing, Replay
 from forgetmenot.data.shots import draw_shots, put_before
+from forgetmenot.data.task import Task
 from forgetmenot.forgetting import LOSSES
 from forgetmenot.method.base import Method
 from forgetmenot.model.budget import micro_batch_tokens
@@ -174,7 +176,7 @@ def set_up(
     settings = settings_of(config)
     plugins = import_plugins(settings.plugins)
 
-    model = plain_base(build(config.model, Model, key="model"))
+    asked = build(config.model, Model, key="model")
     method = build(config.method, Method, key="method", plugins=plugins)
     regularizers = regularizers_of(config, plugins=plugins)
     replay = build(config.replay, Replay, key="replay") if config.get("replay") else None
@@ -188,14 +190,13 @@ def set_up(
     make_logger = logger_of(config, plugins=plugins)
     trainer = trainer_values(config)
 
-    model_config = read_config(model)
-    facts = read_facts(model, model_config)
-    check_padding(facts, model=model, config=model_config)
+    shares = trainer.get("strategy") == SHARDED
+    look_at = partial(_look_at, settings=settings, method=method, tasks=(*targets, *retained), shares=shares)
+    if (shape := shape_of(asked)) != asked:
+        look_at(shape, tokenize=tokenize)
+    model = plain_base(asked)
+    model_config, facts, tokenizer, chat = look_at(model, tokenize=tokenize)
     warn_of_a_full_head(facts, name=model.name)
-    _check_layers(model, model_config, method=method, shares=trainer.get("strategy") == SHARDED)
-    tokenizer = tokenize(model, embedding_rows=facts.embedding_rows)
-    chat = _chat(model, facts, tokenizer=tokenizer)
-    check_lengths(settings, facts, method=method, chat=chat, tasks=(*targets, *retained))
     setup = Setup(
         settings=settings,
         model=model,
@@ -227,6 +228,20 @@ def set_up(
         if data.task.answers:
             on_rank_zero(warn_of_unseen_letters)(data.task.name, [example.references for example in data.test])
     return setup
+
+
+def _look_at(
+    model: Model, *, settings: Settings, method: Method, tasks: Sequence[Task], shares: bool, tokenize: LoadTokenizer
+) -> tuple[PretrainedConfig, ModelFacts, PreTrainedTokenizerBase, Chat | None]:
+    """Returns what is known of a model without its weights; raises ConfigError or ValueError for what cannot be."""
+    model_config = read_config(model)
+    facts = read_facts(model, model_config)
+    check_padding(facts, model=model, config=model_config)
+    _check_layers(model, model_config, method=method, shares=shares)
+    tokenizer = tokenize(model, embedding_rows=facts.embedding_rows)
+    chat = _chat(model, facts, tokenizer=tokenizer)
+    check_lengths(settings, facts, method=method, chat=chat, tasks=tasks)
+    return model_config, facts, tokenizer, chat
 
 
 def _check_layers(model: Model, model_config: PretrainedConfig, *, method: Method, shares: bool) -> None:

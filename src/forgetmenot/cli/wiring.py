@@ -18,6 +18,7 @@ from forgetmenot.data.mix import Mix
 from forgetmenot.data.plan import Plan
 from forgetmenot.datamodule import AdaptationData
 from forgetmenot.generate import end_with
+from forgetmenot.method.base import load_learned
 from forgetmenot.method.virtual_tokens import start_from
 from forgetmenot.model.ending import alike_in_frozen_head
 from forgetmenot.model.load import load
@@ -102,7 +103,7 @@ def base_module(setup: Setup) -> AdaptationModule:
 
 def load_adapted(setup: Setup, folder: Path) -> AdaptationModule:
     """Returns the base with what a run learned into `folder`, to be scored."""
-    model = setup.method.load(load_base(setup), folder)
+    model = load_learned(setup.method, load_base(setup), folder)
     return AdaptationModule(model, facts=setup.facts, tokenizer=setup.tokenizer)
 
 

@@ -36,7 +36,6 @@ def retain_targets_of_base(config: DictConfig) -> DictConfig:
     A base that is no run adds none, and neither does a task that is there already (of the same name and path).
     """
     result = config.copy()
-    present = [(data.name, data.path) for data in (*targets_of(config.data), *config.data.retained)]
     path = config.model.path
     if is_run(path):  # the run that is made of it may be looked at from another folder
         result.model.path = path = str(Path(str(path)).expanduser().resolve())
@@ -44,11 +43,16 @@ def retain_targets_of_base(config: DictConfig) -> DictConfig:
     while is_run(path):
         run = read_source(path, {}, key="model.path", asking=asking).config
         path = run.model.path
-        for target in targets_of(run.data):
-            if (target.name, target.path) not in present:
-                result.data.retained.append({name: value for name, value in target.items() if name != "retained"})
-                present.append((target.name, target.path))
+        retain(result, targets_of(run.data))
     return result
+
+
+def retain(config: DictConfig, targets: Iterable[DictConfig]) -> None:
+    """Adds to the retained tasks of `config`, which are written out, what is not there already, by name and path."""
+    for target in targets:
+        present = [(data.name, data.path) for data in (*targets_of(config.data), *config.data.retained)]
+        if (target.name, target.path) not in present:
+            config.data.retained.append({name: value for name, value in target.items() if name != "retained"})
 
 
 def _expanded(entries: Iterable[str | DictConfig] | None, *, key: str) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -105,3 +106,11 @@ class Method(ABC):
 def norm(tensors: Iterable[Tensor]) -> float:
     """Returns the Frobenius norm of all of them together."""
     return math.sqrt(sum(float(tensor.detach().float().square().sum()) for tensor in tensors))
+
+
+def load_learned(method: Method, base: PreTrainedModel, learned: Path) -> PreTrainedModel:
+    """Returns `base` with what a method learned; raises ValueError where a file of it is damaged."""
+    try:
+        return method.load(base, learned)
+    except SafetensorError as error:
+        raise ValueError(f"run must be one whose {learned} is whole, got a damaged file there ({error})") from error

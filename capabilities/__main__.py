@@ -63,7 +63,8 @@ def differences(known: Capabilities, answers: Answers) -> list[str]:
 def updated(known: Capabilities, answers: Answers, *, codes: Codes, minutes: float) -> Capabilities:
     """Returns what is kept with `answers` in the place of older ones; rows that are gone are left out.
 
-    A row or column whose cells were all probed has the code of now, and so has what all share where each had a turn.
+    A row or column whose cells were all probed has the code of now, a row its day too, and so has what all share where
+    each had a turn.
     """
     today = date.today().isoformat()
     kept = {}
@@ -72,7 +73,7 @@ def updated(known: Capabilities, answers: Answers, *, codes: Codes, minutes: flo
         row = known.rows.get(method, Row(code="", probed=today, cells={}))
         kept[method] = Row(
             code=codes.rows[method] if len(fresh) == len(PROBES) else row.code,
-            probed=today if fresh else row.probed,
+            probed=today if len(fresh) == len(PROBES) else row.probed,
             cells={column: cell for column in PROBES if (cell := fresh.get(column, row.cells.get(column))) is not None},
         )
     columns = {name for name in PROBES if answers.keys() >= {(method, name) for method in rows()}}

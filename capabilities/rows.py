@@ -14,6 +14,10 @@ _CONTRACTS = tuple(f"{room}.base" for room in _ROOMS)
 """What every component has: code.py counts it to what all cells rest on."""
 
 
+_WORKS_IN = {"forgetmenot.method.shots": ("forgetmenot.data.shots",)}
+"""Where the work of a method is done, if that is in another room."""
+
+
 def rows() -> list[str]:
     """Returns the methods, and the presets of them."""
     return choices("method")
@@ -42,10 +46,15 @@ def _composed(file: Path) -> Iterator[Path]:
 
 def _add_module(name: str, found: dict[str, Path]) -> None:
     """Adds a module and those of the rooms that it imports, whatever it imports them for."""
-    file = _SOURCE / f"{name.replace('.', '/')}.py"
+    file = _file(name)
     if name in found or name in _CONTRACTS or not name.startswith(_ROOMS) or not file.is_file():
         return
     found[name] = file
+    found |= {other: _file(other) for other in _WORKS_IN.get(name, ())}
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             _add_module(node.module, found)
+
+
+def _file(module: str) -> Path:
+    return _SOURCE / f"{module.replace('.', '/')}.py"

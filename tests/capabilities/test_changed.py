@@ -1,6 +1,7 @@
 """Which cells are probed again after a change of code: along a row or a column, or across all of them."""
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -90,12 +91,14 @@ def test_what_was_probed_again_takes_its_place_and_its_code_and_leaves_the_rest(
     old = replace(KEPT, rows={m: replace(r, code="1") for m, r in KEPT.rows.items()}, columns={"kl": "2"}, shared="3")
 
     row = updated(old, dict.fromkeys(cells_of(["lora"]), IDLE), codes=NOW, minutes=1)
-    assert row.rows["lora"].code == NOW.rows["lora"] and set(row.rows["lora"].cells.values()) == {IDLE}
+    assert row.rows["lora"].code == NOW.rows["lora"] and row.rows["lora"].probed == date.today().isoformat()
+    assert set(row.rows["lora"].cells.values()) == {IDLE}
     assert row.rows["dora"] == old.rows["dora"] and (row.columns, row.shared, row.whole) == ({"kl": "2"}, "3", WHOLE)
 
     column = updated(old, {(method, "kl"): IDLE for method in rows()}, codes=NOW, minutes=1)
     assert column.columns == {"kl": NOW.columns["kl"]} and column.shared == "3"
     assert all(row.code == "1" and list(row.cells) == list(PROBES) for row in column.rows.values())
+    assert {row.probed for row in column.rows.values()} == {"2026-01-01"}, "the day is that of whole rows"
     assert column.rows["lora"].cells["kl"] == IDLE and column.rows["lora"].cells["ewc"] == YES
 
     assert updated(old, dict.fromkeys(across(seed=0), YES), codes=NOW, minutes=1).shared == NOW.shared

@@ -46,6 +46,11 @@ def test_a_rows_own_files_are_its_settings_and_its_code(method: str, files: set[
     assert "base.py" not in names("method", method)
 
 
+def test_a_methods_own_files_are_also_where_its_work_is_done() -> None:
+    done_in = conf_folder().parent / "src" / "forgetmenot" / "data" / "shots.py"
+    assert done_in in own_files("method", "one_shot") and done_in not in own_files("method", "full")
+
+
 def test_a_penaltys_column_has_its_settings_and_all_that_it_computes_with() -> None:
     columns = {column: {file.name for file in column_files(column)} for column in PROBES}
     assert {"ewc.yaml", "ewc.py", "fisher.py", "low_rank.py", "kept_tensors.py"} <= columns["ewc"]

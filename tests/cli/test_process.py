@@ -101,6 +101,14 @@ def test_ctrl_c_that_ends_tee_too_saves_and_records_the_run_as_interrupted(
     assert list((folder / "checkpoints").glob("step-*"))
 
 
+def test_two_runs_that_start_at_once_have_a_folder_each(tmp_path: Path, tiny_arguments: list[str]) -> None:
+    command = [*TRAIN, *tiny_arguments, "max_steps=1"]
+    both = [subprocess.Popen(command, cwd=tmp_path, env=_environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    folders = list(tmp_path.glob("outputs/runs/*/*"))
+    assert [read_result(folder)["status"] for folder in folders] == ["complete", "complete"]
+
+
 def _wait_until_it_trains(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", place: Path) -> None:
     deadline = time.monotonic() + 120
     while not list(place.glob("outputs/runs/*/*/metrics.jsonl")):

@@ -50,14 +50,20 @@ def test_a_run_that_was_ended_by_a_signal_goes_on_to_the_same_weights(
     assert not list(folder.glob("checkpoints/step-*"))
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [lambda whole: b"cut short", lambda whole: whole[:9] + bytes([whole[9] ^ 1]) + whole[10:]],
+    ids=["cut short", "a flipped bit"],
+)
 def test_what_was_logged_after_the_checkpoint_is_cut_and_a_damaged_one_is_left_out(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, monkeypatch: pytest.MonkeyPatch, harm: Callable[[bytes], bytes]
 ) -> None:
     whole = train(*LORA, *STEPS)
     failed = killed(train, monkeypatch)
     folder = failed.folders[-1]
     assert read_result(folder)["status"] == "failed"
-    (folder / "checkpoints" / "step-00000006" / "state.ckpt").write_bytes(b"cut short")
+    state = folder / "checkpoints" / "step-00000006" / "state.ckpt"
+    state.write_bytes(harm(state.read_bytes()))
 
     done = finish([f"resume={folder}"], failed.place)
 

@@ -13,7 +13,6 @@ pytestmark = pytest.mark.slow
 
 MODULE = (sys.executable, "-m", "forgetmenot.cli.main", "train")
 SHIM = (sys.executable, str(Path(__file__).resolve().parents[2] / "train.py"))
-RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
 def run(*words: str, place: Path, program: Sequence[str] = MODULE) -> subprocess.CompletedProcess[str]:
@@ -53,19 +52,26 @@ def test_a_member_comes_to_what_the_run_alone_does_and_holds_no_memory_of_others
     assert peaks[1] <= 1.05 * peaks[0], "a later member starts anew, and its adapter adds a few kilobytes"
 
 
-@pytest.mark.parametrize("program", [MODULE, SHIM], ids=["console", "shim"])
+@pytest.mark.parametrize(
+    ("program", "strategy"), [(MODULE, "ddp"), (MODULE, "fsdp"), (SHIM, "ddp")], ids=["console", "fsdp", "shim"]
+)
 def test_a_sweep_over_two_ranks_runs_each_member_once_and_learns_what_one_process_does(
-    tmp_path: Path, tiny_arguments: list[str], program: Sequence[str]
+    tmp_path: Path, tiny_arguments: list[str], program: Sequence[str], strategy: str
 ) -> None:
     seeds = "0,1" if program is MODULE else "0"
     words = [*tiny_arguments, "method.dropout=0", f"seed={seeds}"]
-    done = run("-m", *words, *RANKS, "hydra.sweep.dir=two", place=tmp_path, program=program)
+    ranks = (f"trainer={strategy}", "trainer.accelerator=cpu", "trainer.devices=2")
+    done = run("-m", *words, *ranks, "hydra.sweep.dir=two", place=tmp_path, program=program)
     assert done.returncode == 0, done.stderr
     folders = sorted((tmp_path / "two").glob("*_*"))
     assert len(folders) == len(seeds.split(","))
     for folder in folders:
         assert read_result(folder)["hardware"]["devices"] == 2  # type: ignore[index]
         assert (folder / "run.log").read_text().count("distributed_backend=gloo") == 1, "started once"
+
+    alone = run(*tiny_arguments, "method.dropout=0", "seed=0", *ranks, "hydra.run.dir=alone", place=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    assert numbers(folders[0]) == numbers(tmp_path / "alone"), "the same run, as a member and by itself"
 
     one = run(*tiny_arguments, "method.dropout=0", "seed=0", "hydra.run.dir=one", place=tmp_path)
     assert one.returncode == 0, one.stderr

@@ -74,6 +74,17 @@ def test_what_cannot_be_is_refused_before_a_run_is_merged_into_its_base(
     assert not (tmp_path / "cache" / "merged").exists()
 
 
+def test_a_plan_over_a_run_reads_no_weights(
+    finished_run: Finished, tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGETMENOT_CACHE", str(tmp_path / "cache"))
+    run = shutil.copytree(finished_run.folder, tmp_path / "run")
+    (run / "adapter" / "adapter_model.safetensors").write_bytes(b"unread")
+    over_base = finish(tiny_arguments, tmp_path, command="plan")
+    over_run = finish([*tiny_arguments, "model.path=run"], tmp_path, command="plan")
+    assert (over_run.code, over_run.stdout) == (0, over_base.stdout), over_run.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "ask", "export"])
 def test_a_run_whose_learned_weights_are_damaged_is_told_of_in_a_sentence(
     finished_run: Finished, tmp_path: Path, tiny_arguments: list[str], monkeypatch: pytest.MonkeyPatch, command: str

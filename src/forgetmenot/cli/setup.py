@@ -170,9 +170,16 @@ class LoadTokenizer(Protocol):
 
 
 def set_up(
-    config: DictConfig, *, read: ReadExamples = read_examples, tokenize: LoadTokenizer = load_tokenizer
+    config: DictConfig,
+    *,
+    read: ReadExamples = read_examples,
+    tokenize: LoadTokenizer = load_tokenizer,
+    base_of: Callable[[Model], Model] = plain_base,
 ) -> Setup:
-    """Returns the run's parts, `read` of their examples; raises ConfigError or ValueError in one sentence."""
+    """Returns the run's parts, `read` of their examples; raises ConfigError or ValueError in one sentence.
+
+    With `shape_of` as `base_of`, a finished run that is the base stays unmerged: no weights are read.
+    """
     settings = settings_of(config)
     plugins = import_plugins(settings.plugins)
 
@@ -194,7 +201,7 @@ def set_up(
     look_at = partial(_look_at, settings=settings, method=method, tasks=(*targets, *retained), shares=shares)
     if (shape := shape_of(asked)) != asked:
         look_at(shape, tokenize=tokenize)
-    model = plain_base(asked)
+    model = base_of(asked)
     model_config, facts, tokenizer, chat = look_at(model, tokenize=tokenize)
     warn_of_a_full_head(facts, name=model.name)
     setup = Setup(
@@ -220,14 +227,19 @@ def set_up(
         precision=choose_precision(settings.precision, on_cuda=uses_cuda(trainer)),
         micro_batch_tokens=_micro_batch_tokens(settings, model_config, facts=facts, on_cuda=uses_cuda(trainer)),
     )
+    _check_effects(setup)
+    return setup
+
+
+def _check_effects(setup: Setup) -> None:
+    """Raises ValueError where Liger has no kernels for the model; warns of what changes nothing, or is not seen."""
     if setup.liger:
-        check_liger(model_config)
-    elif model.liger:
-        on_rank_zero(warnings.warn)("model.liger has no effect on a CPU: it is written for accelerators", stacklevel=3)
+        check_liger(setup.model_config)
+    elif setup.model.liger:
+        on_rank_zero(warnings.warn)("model.liger has no effect on a CPU: it is written for accelerators", stacklevel=4)
     for data in (*setup.targets, *setup.retained):
         if data.task.answers:
             on_rank_zero(warn_of_unseen_letters)(data.task.name, [example.references for example in data.test])
-    return setup
 
 
 def _look_at(

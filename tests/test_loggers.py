@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from tiny_tasks import make_task
 
 from forgetmenot.data.examples import ScoringSet
 from forgetmenot.data.types import Example
-from forgetmenot.loggers import JsonlLogger, close_wandb, log_outcome, open_logger, quiet_libraries
+from forgetmenot.loggers import JsonlLogger, check_places, close_wandb, log_outcome, open_logger, quiet_libraries
 
 
 def _lines(file: Path) -> list[dict[str, float | None]]:
@@ -150,3 +151,21 @@ def test_wandb_that_its_own_variable_disables_is_not_opened(tmp_path: Path, monk
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert open_logger(partial(WandbLogger, offline=True), tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"version": "a/../../b"}, "logger.version must be a name or a path within the run's folder, got a/../../b"),
+        ({"prefix": "~/mine"}, "logger.prefix must be a name or a path within the run's folder, got ~/mine"),
+        ({"x": {"id": "file:y"}}, "logger.x.id must be a name or a path within the run's folder, got file:y"),
+        ({"settings": {"root_dir": "here"}}, "logger.settings.root_dir must be left out, since a run is logged in its"),
+    ],
+)
+def test_what_leads_a_logger_out_of_the_runs_folder_is_refused(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+        check_places(values)
+
+
+def test_what_is_only_said_or_read_may_look_like_a_path() -> None:
+    check_places({"notes": "~3% better", "tags": ["/ablation"], "config": {"data_dir": "/data"}, "version": "1/a"})

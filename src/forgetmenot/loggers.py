@@ -19,6 +19,9 @@ from forgetmenot.data.examples import ScoringSet
 
 METRICS = "metrics.jsonl"
 
+_PLACES = ("version", "sub_dir", "id", "prefix", "artifact_location", "tracking_uri")
+"""Settings of loggers by which their files are called, beside the folder that they get."""
+
 Answers = Mapping[str, Sequence[str]]
 """By task, in file order."""
 
@@ -88,12 +91,11 @@ class JsonlLogger(Logger):
 def check_places(values: Mapping[str, object], *, key: str = "logger") -> None:
     """Raises ValueError, naming the setting's key, where a logger would write outside of the run's folder."""
     for name, value in values.items():
-        each = value if isinstance(value, list) else [value]
         if isinstance(value, Mapping):
             check_places(value, key=f"{key}.{name}")
-        elif name in ("dir", "save_dir", "root_dir") and value is not None:
+        elif name in ("dir", "root_dir") and value is not None:
             raise ValueError(f"{key}.{name} must be left out, since a run is logged in its own folder, got {value}")
-        elif any(isinstance(text, str) and _leaves(text) for text in each):
+        elif name in _PLACES and isinstance(value, str) and _leaves(value):
             raise ValueError(f"{key}.{name} must be a name or a path within the run's folder, got {value}")
 
 

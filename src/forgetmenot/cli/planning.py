@@ -8,7 +8,6 @@ import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
-from forgetmenot.cli.base import shape_of
 from forgetmenot.cli.machine import for_this_machine
 from forgetmenot.cli.penalties import check_penalties
 from forgetmenot.cli.setup import Setup, set_up
@@ -96,7 +95,7 @@ def planned(config: DictConfig, asked: Planning) -> Planned:
         config.method.quantize = None  # a plan quantizes what is not there
     words = _Words()
     read = read_examples if asked.lengths == "data" else no_examples
-    setup = replace(set_up(config, read=read, tokenize=words, base_of=shape_of), method=method)
+    setup = replace(set_up(config, read=read, tokenize=words, merges=False), method=method)
     memory = asked.memory or (device_memory(on_cuda=True) if torch.cuda.is_available() else None)
     if on_cuda and setup.settings.micro_batch_tokens == "auto" and memory is not None:
         setup = replace(setup, micro_batch_tokens=_first_guess(setup, memory=memory))

@@ -71,7 +71,6 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _check_stages(settings: Sequence[str], names: Sequence[str]) -> None:
     """Raises ConfigError before anything is trained where a stage cannot be one: all that a run checks beforehand."""
-    from forgetmenot.cli.base import shape_of
     from forgetmenot.cli.penalties import check_penalties
     from forgetmenot.cli.setup import set_up
     from forgetmenot.cli.trainable import check_trainable
@@ -92,7 +91,7 @@ def _check_stages(settings: Sequence[str], names: Sequence[str]) -> None:
                 retain(config, earlier)
                 earlier.append(config.data)
                 with warnings.catch_warnings(action="ignore"):  # the stage itself warns
-                    stage = set_up(config, base_of=shape_of)
+                    stage = set_up(config, merges=False)
                     check_trainable(stage)
                     check_penalties(stage)
                 if len(names) > 1:

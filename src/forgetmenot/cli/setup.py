@@ -174,11 +174,11 @@ def set_up(
     *,
     read: ReadExamples = read_examples,
     tokenize: LoadTokenizer = load_tokenizer,
-    base_of: Callable[[Model], Model] = plain_base,
+    merges: bool = True,
 ) -> Setup:
     """Returns the run's parts, `read` of their examples; raises ConfigError or ValueError in one sentence.
 
-    With `shape_of` as `base_of`, a finished run that is the base stays unmerged: no weights are read.
+    A finished run as the base is merged into its own, unless `merges` is False: then no weights are read.
     """
     settings = settings_of(config)
     plugins = import_plugins(settings.plugins)
@@ -197,12 +197,12 @@ def set_up(
     make_logger = logger_of(config, plugins=plugins)
     trainer = trainer_values(config)
 
-    shares = trainer.get("strategy") == SHARDED
-    look_at = partial(_look_at, settings=settings, method=method, tasks=(*targets, *retained), shares=shares)
-    if (shape := shape_of(asked)) != asked:
-        look_at(shape, tokenize=tokenize)
-    model = base_of(asked)
-    model_config, facts, tokenizer, chat = look_at(model, tokenize=tokenize)
+    tasks, shares = (*targets, *retained), trainer.get("strategy") == SHARDED
+    look_at = partial(_look_at, settings=settings, method=method, tasks=tasks, shares=shares, tokenize=tokenize)
+    model = shape_of(asked)
+    model_config, facts, tokenizer, chat = look_at(model)
+    if merges and (whole := plain_base(asked)) != model:
+        model, (model_config, facts, tokenizer, chat) = whole, look_at(whole)
     warn_of_a_full_head(facts, name=model.name)
     setup = Setup(
         settings=settings,

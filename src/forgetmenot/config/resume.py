@@ -119,7 +119,7 @@ def _said(value: object) -> str:
         return value.text
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _members(values: Mapping[str, list[str] | None]) -> Iterator[dict[str, str]]:

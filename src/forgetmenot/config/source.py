@@ -48,7 +48,7 @@ def read_source(path: str, changes: Mapping[str, object], *, key: str = "run", a
     if is_run(path):
         check_trusted(config, of=str(path), trusted=asking.trust_remote_code)
     config.model.trust_remote_code = asking.trust_remote_code
-    config.objective = config.direction = config.resume = None  # a sweep's matter
+    config.objective = config.direction = config.resume = config.logger = None  # a sweep's matter, and the run's own
     for name, value in changes.items():
         if value is not None:
             config[name] = value

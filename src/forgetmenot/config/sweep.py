@@ -177,7 +177,6 @@ def check_resumed(arguments: Sequence[str]) -> None:
     resumed = value_of("resume", arguments)
     if resumed is None:
         return
-    check_no_links(Path(resumed))
     if is_run_folder(resumed):
         if asks_for_sweep(arguments):
             raise ConfigError(f"resume must be a sweep's folder with -m, got the run {resumed}; a run goes on without")
@@ -187,6 +186,7 @@ def check_resumed(arguments: Sequence[str]) -> None:
         from forgetmenot.config.resume import check_same_words  # not for --help: it reads records, with numpy
 
         check_same_words(asked, parted(arguments)[1])
+    check_no_links(Path(resumed))
 
 
 @contextmanager

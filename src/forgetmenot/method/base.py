@@ -113,4 +113,4 @@ def load_learned(method: Method, base: PreTrainedModel, learned: Path) -> PreTra
     try:
         return method.load(base, learned)
     except SafetensorError as error:
-        raise ValueError(f"run must be one whose {learned} is whole, got a damaged file there ({error})") from error
+        raise ValueError(f"{learned} must hold what a run learned, got a damaged file ({error})") from error

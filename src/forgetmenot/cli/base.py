@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ from forgetmenot.result import RunResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class Mergeable:
     """A finished run whose learned weights can become part of those of the model that it `began` with, maybe a run."""
 
     began: Model
@@ -32,20 +33,10 @@ class Finished:
     learned: Path
     seed: int
 
-
-@dataclass(frozen=True, kw_only=True)
-class Mergeable:
-    """The same, over its base as a plain model."""
-
-    base: Model
-    method: Method
-    learned: Path
-    seed: int
-
-    @classmethod
-    def of(cls, run: Finished) -> "Mergeable":
-        """Returns the run over its base, which is merged where it is a run itself."""
-        return cls(base=plain_base(run.began), method=run.method, learned=run.learned, seed=run.seed)
+    @cached_property
+    def base(self) -> Model:
+        """What it began with as a plain model: merged first, once it is asked for, where it is a run itself."""
+        return plain_base(self.began)
 
 
 def shape_of(model: Model) -> Model:
@@ -55,7 +46,7 @@ def shape_of(model: Model) -> Model:
     """
     if not is_run(model.path):
         return model
-    run = _finished_base(model)
+    run = _read_base(model)
     if not run.method.freezes_base:
         return replace(model, path=str(run.learned), weights="pretrained")
     return shape_of(replace(model, path=run.began.path, weights=run.began.weights))
@@ -69,10 +60,9 @@ def plain_base(model: Model) -> Model:
     """
     if not is_run(model.path):
         return model
-    finished = _finished_base(model)
-    if not finished.method.freezes_base:
-        return replace(model, path=str(finished.learned), weights="pretrained")
-    run = Mergeable.of(finished)
+    run = _read_base(model)
+    if not run.method.freezes_base:
+        return replace(model, path=str(run.learned), weights="pretrained")
     folder = cache_folder() / "merged" / _key(run)
     mark_used(folder)
     if not (folder / "config.json").is_file():
@@ -102,18 +92,6 @@ def whole_model(run: Mergeable, *, tokenizer: PreTrainedTokenizerBase) -> PreTra
 
 def read_mergeable(path: str, *, key: str, asking: Asking) -> Mergeable:
     """Returns the run at `path`; raises ValueError, naming the setting's `key`, where it cannot be merged."""
-    return Mergeable.of(_finished(path, key=key, asking=asking))
-
-
-def _finished_base(model: Model) -> Finished:
-    run = _finished(model.path, key="model.path", asking=Asking(trust_remote_code=model.trust_remote_code))
-    if run.began.chat != model.chat:
-        asked, found = str(run.began.chat).lower(), str(model.chat).lower()
-        raise ConfigError(f"model.chat must be {asked}, as in the run at model.path, got {found}")
-    return run
-
-
-def _finished(path: str, *, key: str, asking: Asking) -> Finished:
     source = read_source(path, {}, key=key, asking=asking)
     if source.folder is None:
         what = "a model that is plain already" if Path(path).expanduser().is_dir() else "where no folder is"
@@ -129,7 +107,16 @@ def _finished(path: str, *, key: str, asking: Asking) -> Finished:
     if not learned.is_dir():
         raise ConfigError(f"{key} must be a run that ended well, got {path} without {method.folder}/")
     began = build(source.config.model, Model, key="model")
-    return Finished(began=began, method=method, learned=learned, seed=int(source.config.seed))
+    return Mergeable(began=began, method=method, learned=learned, seed=int(source.config.seed))
+
+
+def _read_base(model: Model) -> Mergeable:
+    """Returns the run that a model's path names; raises ConfigError where its prompts are laid out otherwise."""
+    run = read_mergeable(model.path, key="model.path", asking=Asking(trust_remote_code=model.trust_remote_code))
+    if run.began.chat != model.chat:
+        asked, found = str(run.began.chat).lower(), str(model.chat).lower()
+        raise ConfigError(f"model.chat must be {asked}, as in the run at model.path, got {found}")
+    return run
 
 
 def _key(run: Mergeable) -> str:

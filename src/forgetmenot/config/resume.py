@@ -26,7 +26,7 @@ _MAY_DIFFER = (
 _SETTINGS = frozenset(("seed", "model", "data"))
 """Some that every run and evaluation has."""
 _MORE_THAN_WORDS = frozenset(("hydra/sweeper", "sweep", "experiment"))
-"""Words with which a sweep's words alone do not say what its members have."""
+"""Words that bring members, or choose them as they go: the others then do not tell which member has what."""
 _MAY_BE_LONGER = (*_MAY_DIFFER, "epochs", "max_steps")
 """What may differ where a run goes on."""
 

@@ -1,7 +1,6 @@
 """From settings to lightning.Trainer: its own names pass through, those that we own are refused with our key's name."""
 
 import inspect
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 
 from forgetmenot.checkpoint import CHECKPOINTS, rank_file
 from forgetmenot.checkpointing import BEST, StreamedFile
@@ -27,9 +27,6 @@ SHARDED = "fsdp"
 """The strategy that shares out weights: FSDP2, and not Lightning's own of that name, which is FSDP1."""
 
 Precision = Literal["fp32", "bf16"]
-
-_NOWHERE = os.devnull
-"""In a job of Slurm's, Lightning goes on from any hpc_ckpt_N.ckpt that another one left in the working folder."""
 
 _BF16_PRODUCTS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # instructions of x86 and of ARM
 
@@ -114,7 +111,7 @@ def build_trainer(
     """Returns the Trainer; batches are planned and progress is ours, so Lightning's own of both are off."""
     make: Callable[..., Trainer] = Trainer  # the user's arguments: config/build.py checks names, Lightning values
     trainer = make(
-        **{"num_sanity_val_steps": 0, "default_root_dir": _NOWHERE, **values, **_sharding(values)},
+        **{"num_sanity_val_steps": 0, **values, **_sharding(values)},
         plugins=[StreamedFile()],
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=max_epochs if max_epochs is not None else -1,
@@ -127,7 +124,17 @@ def build_trainer(
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
     _leave_signals_alone(trainer)
+    trainer._checkpoint_connector = _GivenCheckpoints(trainer)
     return trainer
+
+
+class _GivenCheckpoints(_CheckpointConnector):
+    """Goes on from what it is given alone.
+
+    Lightning's own goes on, in a job of Slurm's, from any hpc_ckpt_N.ckpt that another one left in the working folder.
+    """
+
+    _hpc_resume_path = None
 
 
 def _leave_signals_alone(trainer: Trainer) -> None:

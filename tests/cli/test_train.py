@@ -200,3 +200,9 @@ def test_what_another_job_of_slurms_left_in_the_working_folder_is_not_gone_on_wi
     (tmp_path / "hpc_ckpt_1.ckpt").write_text("Lightning's own name, of another project")
     done = train("max_steps=1")
     assert (done.code, read_result(done.folder)["status"]) == (0, "complete"), done.stderr
+
+
+def test_a_profiler_of_lightnings_finds_a_place_for_what_it_writes(train: Train) -> None:
+    done = train("max_steps=1", "+trainer.profiler=pytorch")
+    assert done.code == 0, done.stderr
+    assert list(done.place.glob("*.pt.trace.json"))
